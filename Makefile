@@ -1,0 +1,63 @@
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS := constraints/ci.txt
+INSTALL := $(PIP) install --quiet --constraint $(CONSTRAINTS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types pytest wheel bench warmup format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: .venv/.setup ## create .venv with blurfast (editable) and everything to test it
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# The build backend comes from the constraints too, not from whatever is newest on the day.
+.venv/.setup: pyproject.toml hatch_build.py $(CONSTRAINTS) | .venv/bin/python
+	$(INSTALL) hatchling editables
+	$(INSTALL) --no-build-isolation --editable ".[dev]"
+	touch $@
+
+.venv/.bench: .venv/.setup
+	$(INSTALL) --editable ".[bench]"
+	touch $@
+
+demo: setup ## filter a sample image and show what happened
+	$(BIN)/python benchmarks/demo.py
+
+test: lint types pytest wheel ## run every check that CI runs
+
+lint: setup ## check style, formatting and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: setup ## check types
+	$(BIN)/mypy
+
+pytest: setup ## run the tests and doctests (PYTEST_ARGS="-k png -n 2" to pass options)
+	$(BIN)/python -m pytest -m "not wheel" $(PYTEST_ARGS)
+
+wheel: setup ## build the wheel, install it into a clean environment and use it there
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+bench: .venv/.bench ## compare speed and memory with other libraries (BENCH_ARGS to pass options)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+warmup: setup ## compile all kernels for this processor now, not at their first use
+	$(BIN)/blurfast warmup
+
+format: setup ## format the code and fix what can be fixed
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean: ## remove the environment and everything that is built or cached
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find benchmarks blurfast cli tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,213 @@
+"""The filters as functions of numpy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from blurfast.boundary import Mode
+from blurfast.dtypes import require_supported
+from blurfast.engine import filter_array, filter_stream
+from blurfast.filters import Gaussian
+from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
+from blurfast.io.base import Pixels
+from blurfast.planning import plan_array, plan_stream
+from blurfast.resources import MEGABYTE, Resources, thread_count
+
+_STREAMING_MEMORY = 64 * MEGABYTE
+
+
+def gaussian(
+    image: ArrayLike,
+    sigma: float | tuple[float, float],
+    *,
+    order: int | tuple[int, int] = 0,
+    mode: Mode = "reflect",
+    cval: float = 0.0,
+    truncate: float | None = None,
+    tolerance: float | None = None,
+    channel_axis: int | None = None,
+    method: str = "auto",
+    backend: str = "auto",
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """Blur an image with a Gaussian, or take a Gaussian derivative of it.
+
+    Parameters
+    ----------
+    image : array_like, 2-D, or 3-D with `channel_axis`
+        Pixels of dtype bool, uint8, uint16, uint32, int8, int16, int32, int64, float16, float32 or float64, in any
+        memory order and byte order. May be empty.
+    sigma
+        Standard deviation in pixels, 0 to 10000: a number, or one for the vertical and one for the horizontal
+        direction. 0 leaves a direction as it is.
+    order
+        Of the derivative, 0 (none) to 3, likewise.
+    mode
+        What lies beyond the edges: ``reflect`` (d c b a | a b c d | d c b a), ``mirror`` (d c b | a b c d | c b a),
+        ``nearest`` (a a a | a b c d | d d d), ``wrap`` (b c d | a b c d | a b c) or ``constant`` (`cval` everywhere).
+    cval
+        The value beyond the edges in mode ``constant``.
+    truncate
+        Cut the Gaussian at this many sigmas, exactly as ``scipy.ndimage`` does.
+    tolerance
+        Cut the Gaussian so that no pixel is off by more than this share of the range (of an integer dtype, or of the
+        image). By default a 400th of a grey level for integers, 2e-6 for float16 and float32, 1e-6 for float64.
+    channel_axis
+        The axis whose entries are filtered separately, such as -1 for interleaved colours.
+    method
+        ``auto`` or ``separable``.
+    backend
+        ``auto`` or ``cpu``.
+    out
+        Array of the image's shape for the result; may be `image` itself. With another dtype, the result is in that
+        one: a derivative of a uint8 image, which has negative values, in a float32 array.
+    threads
+        Threads to use at most; by default one for each processor.
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new C-contiguous array of the image's shape and dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or outside its range. The message names it and what is allowed.
+
+    Notes
+    -----
+    Pixels of up to 16 bits and float32 are summed in float32, all others in float64. Integers are rounded half to
+    even and saturate. A bool image is blurred as 0 and 1 and is True where the result is above one half. An int64
+    image is exact up to 2**53. A flat image stays exactly flat, and at order 0 no result leaves the range of the
+    input. The result does not depend on the number of threads.
+
+    Derivatives are of the image as `mode` extends it, also in mode ``constant``. (scipy extends the derivative with
+    `cval` once more before its second pass.)
+
+    References
+    ----------
+    Weights as in scipy.ndimage.gaussian_filter: samples of the Gaussian, divided by their sum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((5, 5), dtype=np.uint8)
+    >>> image[2, 2] = 100
+    >>> gaussian(image, 0.8)
+    array([[ 0,  1,  1,  1,  0],
+           [ 1,  5, 11,  5,  1],
+           [ 1, 11, 25, 11,  1],
+           [ 1,  5, 11,  5,  1],
+           [ 0,  1,  1,  1,  0]], dtype=uint8)
+    """
+    filter = Gaussian(sigma, order, truncate, tolerance)
+    return apply(
+        filter,
+        image,
+        mode=mode,
+        cval=cval,
+        channel_axis=channel_axis,
+        method=method,
+        backend=backend,
+        out=out,
+        threads=threads,
+    )
+
+
+def apply(
+    filter: Gaussian,
+    image: ArrayLike,
+    *,
+    mode: Mode = "reflect",
+    cval: float = 0.0,
+    channel_axis: int | None = None,
+    method: str = "auto",
+    backend: str = "auto",
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """Apply a filter object to an image; the arguments are those of `gaussian`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> apply(Gaussian(2), np.full((3, 4), 7.5)).tolist()[0]
+    [7.5, 7.5, 7.5, 7.5]
+    """
+    source = _checked_image(image, channel_axis)
+    target = _checked_out(out, source)
+    boundary = {"mode": mode, "cval": _checked_cval(cval), "method": method, "backend": backend}
+    count = thread_count(threads)
+    for source_plane, target_plane in zip(_planes(source, channel_axis), _planes(target, channel_axis), strict=True):
+        _filter_plane(filter, source_plane, target_plane, count, boundary)
+    return target
+
+
+def _filter_plane(filter: Gaussian, source: Pixels, target: Pixels, threads: int, options: dict[str, Any]) -> None:
+    """Filter one array shaped (rows, columns, channels): in place, or as a stream where it must be copied anyway."""
+    image = describe(source)
+    plan = plan_array(filter, image, target.dtype.newbyteorder("="), threads, **options)
+    if source.size == 0:
+        return
+    if is_direct(source) and is_direct(target) and not np.may_share_memory(source, target):
+        filter_array(plan, source, target)
+        return
+    resources = Resources(threads, max_memory=_STREAMING_MEMORY + _halo_memory(filter, source))
+    sink = ArraySink(target)
+    plan = plan_stream(filter, image, sink.images[0], resources, 0, **options)
+    filter_stream([plan], ArraySource(source), sink)
+
+
+def _halo_memory(filter: Gaussian, source: Pixels) -> int:
+    """Return the memory of a few copies of the rows that a window of the stream depends on at least."""
+    rows = min(source.shape[0], 256 + 2 * filter.halo(source.dtype)[0])
+    return 4 * rows * source.shape[1] * source.shape[2] * 8
+
+
+def _checked_image(image: ArrayLike, channel_axis: int | None) -> NDArray[Any]:
+    array = np.asarray(image)
+    require_supported(array.dtype, "image")
+    allowed = 2 if channel_axis is None else 3
+    if array.ndim != allowed:
+        hint = "" if channel_axis is not None or array.ndim != 3 else "; for colours say channel_axis=-1"
+        raise ValueError(f"image has {array.ndim} dimensions; it must have {allowed}{hint}")
+    if channel_axis is not None:
+        if isinstance(channel_axis, bool) or not isinstance(channel_axis, int | np.integer):
+            raise TypeError(f"channel_axis is {channel_axis!r}; it must be an integer or None")
+        if not -3 <= channel_axis < 3:
+            raise ValueError(f"channel_axis is {channel_axis}; it must be from -3 to 2")
+    return array
+
+
+def _checked_out(out: NDArray[Any] | None, image: NDArray[Any]) -> NDArray[Any]:
+    if out is None:
+        return np.empty(image.shape, dtype=image.dtype.newbyteorder("="))
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is of type {type(out).__name__}; it must be a numpy array")
+    require_supported(out.dtype, "out")
+    if out.shape != image.shape:
+        raise ValueError(f"out has the shape {out.shape}; it must have the image's, {image.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; it must be writeable")
+    return out
+
+
+def _checked_cval(cval: float) -> float:
+    try:
+        return float(cval)
+    except (TypeError, ValueError):
+        raise TypeError(f"cval is {cval!r}; it must be a number") from None
+
+
+def _planes(array: NDArray[Any], channel_axis: int | None) -> list[Pixels]:
+    """Return views shaped (rows, columns, channels): one with interleaved channels, or one for each channel."""
+    if channel_axis is None:
+        return [array[:, :, np.newaxis]]
+    last = np.moveaxis(array, channel_axis, -1)
+    if channel_axis in (-1, 2):
+        return [last]
+    return [last[:, :, channel : channel + 1] for channel in range(last.shape[2])]

@@ -1,0 +1,292 @@
+"""Kernels of the separable filter: each pass is one FIR filter across a stack of lines.
+
+A *line* is a run of samples that lie side by side in memory. The filter runs across the lines, so every lane of
+a register is an independent filter, and nothing inside a loop depends on where the image ends. For the vertical
+pass the lines are rows. Its result is stored transposed, so for the horizontal pass the lines are columns, and
+the same code serves both.
+
+The entry points, `vertical` and `horizontal`, work on one tile. They allocate nothing, raise nothing (so loops with
+a variable step are written with `while`: `range` would check it) and hold no lock. Sizes are in elements; a *position* is a padded pixel column, an *element* one channel of a pixel.
+"""
+
+# mypy: disable-error-code="misc, no-untyped-def, no-untyped-call, untyped-decorator"
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit, types
+
+from blurfast.cpu.simd import (
+    add,
+    broadcast,
+    copy_pixels,
+    finite_or_zero,
+    lanes_of,
+    load,
+    load_pixels,
+    multiply_add,
+    nearest_even_integer,
+    nearest_integer,
+    read,
+    read_pixel,
+    store,
+    subtract,
+    transpose_block,
+    write,
+    write_zero,
+    zero,
+)
+
+# Inlined by force, since a call that is left would hand on an error status, and with it Numba's runtime.
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy", "forceinline": True}
+
+REGISTERS_PER_LINE = 4
+
+
+@njit(**OPTIONS)
+def put_back(centre, total, gain, rounded):
+    """Return `gain * centre + total`; as an integer, rounded half to even, where `rounded` is set.
+
+    A float32 near 40000 has a resolution of 1/256, too coarse to round a 16-bit pixel right. So the sum is rounded
+    while it is still relative to an even integer, which leaves all its digits to the fraction.
+    """
+    if rounded == 0:
+        return multiply_add(gain, centre, total)
+    value = multiply_add(gain, centre, subtract(centre, centre))
+    base = nearest_even_integer(value)
+    return add(base, nearest_integer(add(subtract(value, base), total)))
+
+
+@njit(**OPTIONS)
+def correlate_pair(lines, start, step, taps, tap_count, reference, gains, rounded, target, target_start, target_step):
+    """Filter two neighbouring lines, four registers wide.
+
+    Each line is loaded once and serves both outputs; the eight sums stay in registers. The sums are taken of
+    *differences* from the reference line (in the middle of the taps), whose value is put back at the end. Where
+    the image is flat all differences are zero and the result is exact, whatever the rounding of the taps;
+    elsewhere the rounding errors scale with the local contrast, not with the brightness. (An infinite
+    reference would turn every infinity into NaN; zero serves as well.)
+    """
+    lanes = lanes_of(lines)
+    at = start + reference * step
+    centre0 = finite_or_zero(load(lines, at))
+    centre1 = finite_or_zero(load(lines, at + lanes))
+    centre2 = finite_or_zero(load(lines, at + 2 * lanes))
+    centre3 = finite_or_zero(load(lines, at + 3 * lanes))
+    second0 = second1 = second2 = second3 = zero(lines)
+    at = start
+    previous = broadcast(taps, 0)
+    first0 = multiply_add(previous, subtract(load(lines, at), centre0), second0)
+    first1 = multiply_add(previous, subtract(load(lines, at + lanes), centre1), second1)
+    first2 = multiply_add(previous, subtract(load(lines, at + 2 * lanes), centre2), second2)
+    first3 = multiply_add(previous, subtract(load(lines, at + 3 * lanes), centre3), second3)
+    for tap_index in range(1, tap_count):
+        at += step
+        tap = broadcast(taps, tap_index)
+        difference = subtract(load(lines, at), centre0)
+        first0 = multiply_add(tap, difference, first0)
+        second0 = multiply_add(previous, difference, second0)
+        difference = subtract(load(lines, at + lanes), centre1)
+        first1 = multiply_add(tap, difference, first1)
+        second1 = multiply_add(previous, difference, second1)
+        difference = subtract(load(lines, at + 2 * lanes), centre2)
+        first2 = multiply_add(tap, difference, first2)
+        second2 = multiply_add(previous, difference, second2)
+        difference = subtract(load(lines, at + 3 * lanes), centre3)
+        first3 = multiply_add(tap, difference, first3)
+        second3 = multiply_add(previous, difference, second3)
+        previous = tap
+    at += step
+    second0 = multiply_add(previous, subtract(load(lines, at), centre0), second0)
+    second1 = multiply_add(previous, subtract(load(lines, at + lanes), centre1), second1)
+    second2 = multiply_add(previous, subtract(load(lines, at + 2 * lanes), centre2), second2)
+    second3 = multiply_add(previous, subtract(load(lines, at + 3 * lanes), centre3), second3)
+    gain = broadcast(gains, 0)
+    store(target, target_start, put_back(centre0, first0, gain, rounded))
+    store(target, target_start + lanes, put_back(centre1, first1, gain, rounded))
+    store(target, target_start + 2 * lanes, put_back(centre2, first2, gain, rounded))
+    store(target, target_start + 3 * lanes, put_back(centre3, first3, gain, rounded))
+    at = target_start + target_step
+    store(target, at, put_back(centre0, second0, gain, rounded))
+    store(target, at + lanes, put_back(centre1, second1, gain, rounded))
+    store(target, at + 2 * lanes, put_back(centre2, second2, gain, rounded))
+    store(target, at + 3 * lanes, put_back(centre3, second3, gain, rounded))
+
+
+@njit(**OPTIONS)
+def copy_line(lines, start, length, target, target_start):
+    """Copy a line whose length is a multiple of the register's."""
+    for index in range(0, length, lanes_of(lines)):
+        store(target, target_start + index, load(lines, start + index))
+
+
+@njit(**OPTIONS)
+def filter_pair(lines, start, step, length, taps, tap_count, reference, gains, rounded, target, target_start, target_step):
+    """Filter two neighbouring lines of any length; a single tap is the identity, and exact."""
+    if tap_count == 1:
+        copy_line(lines, start, length, target, target_start)
+        copy_line(lines, start + step, length, target, target_start + target_step)
+        return
+    for index in range(0, length, REGISTERS_PER_LINE * lanes_of(lines)):
+        correlate_pair(
+            lines, start + index, step, taps, tap_count, reference, gains, rounded,
+            target, target_start + index, target_step,
+        )  # fmt: skip
+
+
+@njit(**OPTIONS)
+def pack_line(pixels, start, length, target, target_start, target_length):
+    """Convert a run of pixels, and fill the line up to its full length with zeros."""
+    lanes = lanes_of(target)
+    index = 0
+    while index + lanes <= length:
+        store(target, target_start + index, load_pixels(pixels, start + index, target))
+        index += lanes
+    while index < length:
+        write(target, target_start + index, read_pixel(pixels, start + index, target))
+        index += 1
+    while index < target_length:
+        write_zero(target, target_start + index)
+        index += 1
+
+
+@njit(**OPTIONS)
+def fill_line(value, index, target, target_start, length):
+    """Set a line to `value[index]`."""
+    register = broadcast(value, index)
+    for offset in range(0, length, lanes_of(target)):
+        store(target, target_start + offset, register)
+
+
+@njit(**OPTIONS)
+def transpose_group(rows, row_count, column_count, columns, start, pitch):
+    """Store rows as columns, block by block; the last block may exceed both counts."""
+    lanes = lanes_of(rows)
+    for column in range(0, column_count, lanes):
+        for row in range(0, row_count, lanes):
+            transpose_block(rows, row * pitch + column, pitch, columns, start + column * pitch + row, pitch, rows)
+
+
+def vertical(
+    pixels, pixel_pitch, row_map, row_count, first_element, element_count, outside,
+    taps, tap_count, reference, gains, rounded,
+    panel, filtered, panel_width, panel_pitch,
+    columns, column_pitch, first_line,
+):  # fmt: skip
+    """Filter `row_count` (even) rows of a run of elements down the image, and store them as columns.
+
+    `row_map` names the source row of each of the `row_count + tap_count - 1` padded rows, -1 standing for a row of
+    `outside[0]`. Panels narrow enough for the cache are packed: converted, gathered by `row_map`, and at a pitch
+    that spreads the rows over all cache sets.
+    """
+    lanes = lanes_of(panel)
+    group = REGISTERS_PER_LINE * lanes
+    offset = 0
+    while offset < element_count:
+        width = min(panel_width, element_count - offset)
+        full_width = (width + group - 1) // group * group
+        for row in range(row_count + tap_count - 1):
+            source_row = read(row_map, row)
+            if source_row < 0:
+                fill_line(outside, 0, panel, row * panel_pitch, full_width)
+            else:
+                start = source_row * pixel_pitch + first_element + offset
+                pack_line(pixels, start, width, panel, row * panel_pitch, full_width)
+        for column in range(0, full_width, group):
+            for row in range(0, row_count, 2):
+                filter_pair(
+                    panel, row * panel_pitch + column, panel_pitch, group, taps, tap_count, reference, gains, rounded,
+                    filtered, row * column_pitch, column_pitch,
+                )  # fmt: skip
+            transpose_group(
+                filtered, row_count, min(group, width - column),
+                columns, (first_line + offset + column) * column_pitch, column_pitch,
+            )  # fmt: skip
+        offset += panel_width
+
+
+@njit(**OPTIONS)
+def extend(columns, line_length, position_origin, position_count, outside, column_pitch, channels):
+    """Fill in the positions outside the image: copies of others, or the value that lies outside."""
+    for position in range(position_count):
+        origin = read(position_origin, position)
+        for channel in range(channels):
+            start = (position * channels + channel) * column_pitch
+            if origin < 0:
+                fill_line(outside, 0, columns, start, line_length)
+            elif origin != position:
+                copy_line(columns, (origin * channels + channel) * column_pitch, line_length, columns, start)
+
+
+@njit(**OPTIONS)
+def store_chunk(lines, line_pitch, row_count, element_count, rows, row_pitch, target, target_start, target_pitch):
+    """Transpose a chunk of columns back and write its rows.
+
+    The rows are put together in `rows` first, so that every cache line of the image is written once and whole. In an
+    image whose pitch is a power of two they all fall into one set of the cache, and would push each other out.
+    """
+    lanes = lanes_of(lines)
+    for element in range(0, element_count, lanes):
+        for row in range(0, row_count, lanes):
+            transpose_block(
+                lines, element * line_pitch + row, line_pitch, rows, row * row_pitch + element, row_pitch, lines
+            )
+    for row in range(row_count):
+        start, to = row * row_pitch, target_start + row * target_pitch
+        element = 0
+        while element + lanes <= element_count:
+            copy_pixels(rows, start + element, target, to + element, lines)
+            element += lanes
+        while element < element_count:
+            write(target, to + element, read(rows, start + element))
+            element += 1
+
+
+def horizontal(
+    columns, column_pitch, position_origin, position_count, channels, outside,
+    taps, tap_count, reference, gains, rounded,
+    chunk, chunk_pixels, rows, row_pitch,
+    target, target_pitch, row_count, pixel_count,
+):  # fmt: skip
+    """Filter the columns that `vertical` left along the rows, and write the tile's pixels.
+
+    `position_origin` names for each position the one whose column it repeats: itself inside the image, -1 where
+    the column is of `outside[0]`. The results are transposed back chunk by chunk, while they are in the cache.
+    """
+    lanes = lanes_of(columns)
+    group = REGISTERS_PER_LINE * lanes
+    line_length = (row_count + group - 1) // group * group
+    extend(columns, line_length, position_origin, position_count, outside, column_pitch, channels)
+    step = channels * column_pitch
+    first_pixel = 0
+    while first_pixel < pixel_count:
+        count = min(chunk_pixels, pixel_count - first_pixel)
+        for pixel in range(0, count, 2):
+            for channel in range(channels):
+                line = pixel * channels + channel
+                filter_pair(
+                    columns, (first_pixel * channels + line) * column_pitch, step, line_length,
+                    taps, tap_count, reference, gains, rounded, chunk, line * column_pitch, step,
+                )  # fmt: skip
+        store_chunk(
+            chunk, column_pitch, row_count, count * channels, rows, row_pitch,
+            target, first_pixel * channels, target_pitch,
+        )  # fmt: skip
+        first_pixel += chunk_pixels
+
+
+def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    """Return each entry point with the Numba types of its arguments, for one type of pixel and of sums."""
+    pixels, lines, rows, size = types.CPointer(pixel), types.CPointer(sums), types.CPointer(types.int64), types.int64
+    fir = (lines, size, size, lines)
+    return {
+        "vertical": (
+            vertical,
+            (pixels, size, rows, size, size, size, lines, *fir, size, lines, lines, size, size, lines, size, size),
+        ),
+        "horizontal": (
+            horizontal,
+            (lines, size, rows, size, size, lines, *fir, size, lines, size, pixels, size, pixels, size, size, size),
+        ),
+    }

@@ -1,0 +1,230 @@
+"""DO: carry out a plan, tile by tile.
+
+An image in memory is filtered where it lies. A stream passes through three overlapping stages: while the tiles of
+one window are computed, the next window is being decoded and the previous one encoded, all in one pool of threads;
+one more thread writes what is encoded, in order. All queues are bounded.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+
+from blurfast.cpu.separable import TILE_ROWS, ColumnPlan, SeparableOperator, Workspace
+from blurfast.io.base import Pixels, Sink, Source, Window
+from blurfast.parallel import run_all
+from blurfast.planning import OUTPUT_BUFFERS, Plan
+from blurfast.windows import Store, open_store
+
+Progress = Callable[[int, int], None]
+"""Called with the pixels done so far and all pixels; an exception that it raises cancels the run."""
+
+
+def filter_array(plan: Plan, image: Pixels, target: Pixels) -> None:
+    """Filter an image in memory into another that does not overlap with it.
+
+    Both are shaped (rows, columns, channels), with pixels and channels contiguous.
+    """
+    tiles = _Tiles(plan, plan.image.width)
+    window = Window(0, plan.image.height, 0, plan.image.width)
+    run_all(tiles.tasks(window, image, 0, lambda row_map: row_map, target), plan.threads)
+
+
+def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: Progress | None = None) -> None:
+    """Filter all images of `source` into `sink`, and complete it.
+
+    Whatever goes wrong, and on an interrupt, no thread is left and the sink is aborted.
+    """
+    total = sum(plan.image.height * plan.image.width for plan in plans)
+    try:
+        with _Pool(max(plan.threads for plan in plans)) as pool, _OrderedWriter(sink) as writer:
+            done = 0
+            for image, plan in enumerate(plans):
+                for window in _stream_image(plan, source, sink, image, pool, writer):
+                    done += window.rows * window.columns
+                    if progress is not None:
+                        progress(done, total)
+            writer.finish()
+        sink.commit()
+    finally:
+        sink.abort()
+
+
+def _stream_image(
+    plan: Plan, source: Source, sink: Sink, image: int, pool: _Pool, writer: _OrderedWriter
+) -> Iterable[Window]:
+    """Filter one image, and yield each window once it is computed."""
+    assert plan.bands is not None
+    store = open_store(plan, source, image)
+    tiles = _Tiles(plan, plan.bands.columns)
+    outputs = _OutputBuffers(plan)
+    windows = list(plan.windows())
+    reading = pool.start(store.read_tasks(windows[0]))
+    for index, window in enumerate(windows):
+        pool.finish(reading)
+        if index + 1 < len(windows):
+            reading = pool.start(store.read_tasks(windows[index + 1]))
+        target = outputs.take(window)
+        pixels, first_column = store.pixels(window)
+        rows = functools.partial(store.rows, window)
+        pool.finish(pool.start(tiles.tasks(window, pixels, first_column, rows, target)))
+        segments = pool.start(sink.encode_tasks(image, window, target))
+        outputs.lend(segments)
+        writer.write(image, segments)
+        yield window
+
+
+class _Tiles:
+    """Cuts windows into tiles, and filters each with the scratch memory of whichever thread takes it."""
+
+    def __init__(self, plan: Plan, window_columns: int) -> None:
+        self._plan = plan
+        self._operator: SeparableOperator = plan.operator()
+        self._workspaces: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
+        self._columns: dict[int, ColumnPlan] = {}
+
+    def tasks(
+        self,
+        window: Window,
+        pixels: Pixels,
+        first_column: int,
+        rows: Callable[[Any], Any],
+        target: Pixels,
+    ) -> list[Callable[[], None]]:
+        """Return a task for each tile of `window`.
+
+        Parameters
+        ----------
+        pixels, first_column
+            The source, and the column of the image that it starts at.
+        rows
+            Translates rows of the image to rows of `pixels`.
+        target
+            Where the window goes.
+        """
+        tasks = []
+        for row in range(window.row_start, window.row_stop, TILE_ROWS):
+            row_stop = min(row + TILE_ROWS, window.row_stop)
+            row_map = rows(self._operator.row_map(row, row_stop, self._plan.image.height))
+            target_rows = target[row - window.row_start : row_stop - window.row_start]
+            for column in range(window.column_start, window.column_stop, self._plan.tile_columns):
+                columns = self._plan_columns(column, min(column + self._plan.tile_columns, window.column_stop))
+                tile = target_rows[:, column - window.column_start : columns.column_stop - window.column_start]
+                tasks.append(functools.partial(self._filter, pixels, row_map, columns, first_column, tile))
+        return tasks
+
+    def _plan_columns(self, column_start: int, column_stop: int) -> ColumnPlan:
+        if column_start not in self._columns:
+            self._columns[column_start] = self._operator.plan_columns(
+                column_start, column_stop, self._plan.image.width
+            )
+        return self._columns[column_start]
+
+    def _filter(self, pixels: Pixels, row_map: Any, columns: ColumnPlan, first_column: int, tile: Pixels) -> None:
+        try:
+            workspace = self._workspaces.get_nowait()
+        except queue.Empty:
+            workspace = Workspace(self._operator.geometry, self._plan.tile_columns)
+        self._operator(pixels, row_map, columns, first_column, tile, workspace)
+        self._workspaces.put(workspace)
+
+
+class _OutputBuffers:
+    """A few arrays for windows of the output, each reused once its segments are encoded."""
+
+    def __init__(self, plan: Plan) -> None:
+        assert plan.bands is not None
+        bands, image = plan.bands, plan.image
+        count = min(bands.rows, image.height) * min(bands.columns, image.width) * image.channels
+        self._channels = image.channels
+        self._buffers = [np.empty(count, dtype=plan.target_dtype) for _ in range(OUTPUT_BUFFERS)]
+        self._users: list[list[Future[Any]]] = [[] for _ in self._buffers]
+        self._turn = 0
+
+    def take(self, window: Window) -> Pixels:
+        """Return an array for `window`, once the segments of the window before last are encoded."""
+        self._turn = (self._turn + 1) % OUTPUT_BUFFERS
+        wait(self._users[self._turn])
+        shape = (window.rows, window.columns, self._channels)
+        return self._buffers[self._turn][: window.rows * window.columns * self._channels].reshape(shape)
+
+    def lend(self, users: list[Future[Any]]) -> None:
+        """Keep the array that was taken last until `users` are done."""
+        self._users[self._turn] = users
+
+
+class _Pool:
+    """Threads for one run. When the run fails, tasks that have not begun are dropped."""
+
+    def __init__(self, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="blurfast")
+
+    def start(self, tasks: Iterable[Callable[[], Any]]) -> list[Future[Any]]:
+        """Hand tasks to the threads, which take them in this order."""
+        return [self._executor.submit(task) for task in tasks]
+
+    def finish(self, futures: list[Future[Any]]) -> None:
+        """Wait for tasks; raise the first exception among them."""
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=failure[0] is not None)
+
+
+class _OrderedWriter:
+    """A thread that appends encoded segments to a sink, in order, as they become ready."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._queue: queue.Queue[tuple[int, list[Future[Any]]] | None] = queue.Queue(maxsize=OUTPUT_BUFFERS)
+        self._failure: BaseException | None = None
+        self._cancelled = False
+        self._thread = threading.Thread(target=self._run, name="blurfast-writer")
+
+    def write(self, image: int, segments: list[Future[Any]]) -> None:
+        """Queue the segments of one window; blocks while too many windows wait."""
+        self._raise_failure()
+        self._queue.put((image, segments))
+
+    def finish(self) -> None:
+        """Wait until all is written."""
+        self._queue.put(None)
+        self._thread.join()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._failure is None and not self._cancelled:  # else only drain, so that nobody waits for room
+                try:
+                    self._append(*item)
+                except BaseException as failure:
+                    self._failure = failure
+
+    def _append(self, image: int, segments: list[Future[Any]]) -> None:
+        for segment in segments:
+            self._sink.append(image, segment.result())
+
+    def __enter__(self) -> _OrderedWriter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._cancelled = True
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()

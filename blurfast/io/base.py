@@ -1,0 +1,122 @@
+"""What the engine knows of images: where pixels come from, and where they go.
+
+A `Source` and a `Sink` hand out *tasks*, plain callables that decode or encode one segment each. The engine
+decides which thread runs them and when, so no format needs threads of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[Any]
+"""Pixels of one image or of a part of it, shaped (rows, columns, channels)."""
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels: half-open ranges of rows and columns."""
+
+    row_start: int
+    row_stop: int
+    column_start: int
+    column_stop: int
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return self.row_stop - self.row_start
+
+    @property
+    def columns(self) -> int:
+        """The number of columns."""
+        return self.column_stop - self.column_start
+
+
+class Grain(NamedTuple):
+    """The rows and columns of the segments that a file is made of; windows are read and written in whole ones.
+
+    Windows start at multiples of the grain and end at one or at the edge of the image.
+    """
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The shape of one two-dimensional image with interleaved channels.
+
+    A page of a file is one image, or one per channel where the channels are stored in separate planes.
+
+    Parameters
+    ----------
+    height, width, channels
+        Size in pixels, and samples per pixel.
+    dtype
+        Of the samples, in native byte order.
+    grain
+        The smallest part that can be decoded, or encoded, on its own. An image that can be read row by row has a
+        grain of (1, width).
+    sequential
+        Whether rows can only be read once, from the top down, and in full width.
+    task_bytes
+        Memory that one running task needs beside its part of the target.
+    """
+
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype[Any]
+    grain: Grain
+    sequential: bool = False
+    task_bytes: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        """The size of one row of pixels in memory."""
+        return self.width * self.channels * self.dtype.itemsize
+
+
+class Source(Protocol):
+    """Something that pixels can be read from."""
+
+    @property
+    def images(self) -> Sequence[ImageSpec]:
+        """The images, in the order in which they are read."""
+
+    def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
+        """Return tasks that together fill `target` with the pixels of `window`, whole segments of image `image`.
+
+        The tasks of one call may run at the same time and in any order. Where the image is sequential, there is one
+        task, and the engine runs the tasks of successive calls one after the other.
+        """
+
+    def close(self) -> None:
+        """Release the file. No task runs any more."""
+
+
+class Sink(Protocol):
+    """Something that pixels can be written to, in raster order of segments, one image after the other."""
+
+    @property
+    def images(self) -> Sequence[ImageSpec]:
+        """The images to be written, in order."""
+
+    def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], Any]]:
+        """Return one task per segment of `window`, in raster order; each returns its segment ready for `append`.
+
+        The tasks may run at the same time. `pixels` stays unchanged until all have ended.
+        """
+
+    def append(self, image: int, segment: Any) -> None:
+        """Write the next segment. Called in order, from one thread at a time."""
+
+    def commit(self) -> None:
+        """All segments are there: complete the output and make it appear under its name."""
+
+    def abort(self) -> None:
+        """Leave nothing behind. Harmless after `commit`."""

@@ -1,0 +1,30 @@
+"""What a file says about its image beside the pixels, in terms that every format shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The metadata that survive a change of format.
+
+    A sink of the same format as the source copies that format's own tags or chunks instead, which is complete.
+
+    Parameters
+    ----------
+    resolution
+        Horizontal and vertical resolution in pixels per metre.
+    icc_profile
+        The colour profile, as an ICC file.
+    exif
+        An Exif block: a TIFF structure without the ``Exif\\0\\0`` prefix.
+    text
+        Free text by keyword; the image's description under ``"Description"``.
+    """
+
+    resolution: tuple[float, float] | None = None
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    text: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,349 @@
+"""Images that are read and written whole, by Pillow."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from blurfast.errors import UnreadableError, UnsupportedError
+from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.metadata import Metadata
+from blurfast.io.output import AtomicFile
+
+# Those that hold pixels and nothing else: some of Pillow's readers start other programs.
+_READABLE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "QOI", "TGA", "WEBP")
+
+_METRES_PER_INCH = 0.0254
+_EXIF_PREFIX = b"Exif\0\0"
+_STRIP_BYTES = 1 << 20
+_LARGEST_JPEG_SEGMENT = 65533
+
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError, ArithmeticError,
+    struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow's readers raise on files that are not as they should be."""
+
+_open_lock = threading.Lock()
+
+
+class _Layout(NamedTuple):
+    """How the pixels of a mode of Pillow's lie in an array, and how many bytes Pillow itself spends on each."""
+
+    channels: int
+    dtype: type[np.generic]
+    pillow_bytes: int
+    has_alpha: bool = False
+
+
+_LAYOUTS = {
+    "L": _Layout(1, np.uint8, 1),
+    "LA": _Layout(2, np.uint8, 4, has_alpha=True),
+    "RGB": _Layout(3, np.uint8, 4),
+    "RGBA": _Layout(4, np.uint8, 4, has_alpha=True),
+    "I;16": _Layout(1, np.uint16, 2),
+    "I": _Layout(1, np.uint16, 4),  # of 16-bit PGM, the only one among the readable formats
+    "F": _Layout(1, np.float32, 4),
+}
+
+_CONVERSIONS = {"1": "L", "P": "RGB", "PA": "RGBA"}
+_WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
+
+
+class PillowSource:
+    """An image that Pillow decodes whole: JPEG, WebP, BMP, GIF, and the PNG files that cannot be streamed.
+
+    Palettes become RGB or, with transparency, RGBA; bits become 0 and 255; of an animation, the first frame is
+    read. The orientation that Exif may ask for is left to it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Attributes
+    ----------
+    images
+        The one image, as its header describes it.
+    metadata
+        Resolution, colour profile, Exif and texts.
+    alpha
+        The channel that holds the opacity, or None.
+
+    Raises
+    ------
+    UnreadableError
+        If the file cannot be opened, is damaged, or is of no known format.
+    UnsupportedError
+        If it is CMYK or the like, too large for Pillow, or of 16 bits where Pillow would keep 8.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with _opened(self.path) as image:
+            self._mode = _target_mode(image, self.path)
+            self._size = image.size
+            self.images: Sequence[ImageSpec] = [_spec(image, self._mode)]
+            self.metadata = _metadata_of(image)
+        self.alpha = self.images[0].channels - 1 if _LAYOUTS[self._mode].has_alpha else None
+
+    def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
+        """Return the one task that decodes the image; `window` is all of it."""
+        return [functools.partial(self._decode, target)]
+
+    def close(self) -> None:
+        """Do nothing: the file is open only while it is read."""
+
+    def _decode(self, target: Pixels) -> None:
+        with _opened(self.path) as image:
+            if image.size != self._size or _target_mode(image, self.path) != self._mode:
+                raise UnreadableError("has changed while it was read", path=self.path, remedy="try again")
+            image.load()
+            converted = image if image.mode == self._mode else image.convert(self._mode)
+        _copy_pixels(converted, target)
+
+
+class PillowSink:
+    """An image that is collected in memory, and encoded by Pillow in the end.
+
+    Parameters
+    ----------
+    path
+        The output; its suffix, one of `SUFFIXES`, names the format.
+    images
+        The one image: `uint8`, of 1 or 3 channels, or with alpha as the fourth for WebP.
+    metadata
+        What to say about the image. BMP keeps the resolution only, WebP profile and Exif.
+    quality
+        Of JPEG and WebP, from 1 to 100; 95 by default.
+    overwrite
+        Whether a file that is there already may be replaced.
+
+    Attributes
+    ----------
+    images
+        The image, written by whole rows.
+    held_bytes
+        The memory that is occupied until the end.
+
+    Raises
+    ------
+    UnsupportedError
+        If the format cannot hold such images or metadata.
+    OutputExistsError, UnwritableError
+        As `AtomicFile` does.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        images: Sequence[ImageSpec],
+        *,
+        metadata: Metadata = Metadata(),
+        quality: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self._format = _FORMATS[Path(path).suffix.lower()]
+        self._format.refuse_unsupported(path, images)
+        self._options = {**self._format.options(metadata, path), **self._format.quality_options(quality)}
+        spec = images[0]
+        self.images: Sequence[ImageSpec] = [
+            dataclasses.replace(spec, grain=Grain(1, spec.width), sequential=False, task_bytes=0)
+        ]
+        self.held_bytes = spec.height * spec.row_bytes
+        self._output = AtomicFile(path, overwrite=overwrite)
+        self._pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
+
+    def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], None]]:
+        """Return the one task that collects the pixels of `window`."""
+        collected = self._pixels[window.row_start : window.row_stop, window.column_start : window.column_stop]
+        return [functools.partial(np.copyto, collected, pixels)]
+
+    def append(self, image: int, segment: None) -> None:
+        """Do nothing: the pixels are in their place."""
+
+    def commit(self) -> None:
+        """Encode the image, and move the file to its place."""
+        flat = self._pixels[:, :, 0] if self._pixels.shape[2] == 1 else self._pixels
+        with self._output.translated_errors():
+            Image.fromarray(flat).save(self._output.file, self._format.name, **self._options)
+        self._output.commit()
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        self._output.abort()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Format:
+    """A format to write: what it holds, and how Pillow is told."""
+
+    name: str
+    channels: tuple[int, ...]
+    largest_side: int
+    has_quality: bool = True
+    largest_bytes: int = 2**63
+
+    def refuse_unsupported(self, path: str | os.PathLike[str], images: Sequence[ImageSpec]) -> None:
+        """Raise `UnsupportedError` if the format cannot hold the images."""
+        remedy = "write TIFF or PNG instead"
+        if len(images) != 1:
+            raise UnsupportedError(f"{self.name} holds one image, not {len(images)}", path=path, remedy=remedy)
+        spec = images[0]
+        if spec.dtype != np.uint8:
+            raise UnsupportedError(f"{self.name} holds uint8, not {spec.dtype}", path=path, remedy=remedy)
+        if spec.channels not in self.channels:
+            allowed = " or ".join(map(str, self.channels))
+            fact = f"{self.name} holds {allowed} channels, not {spec.channels}"
+            raise UnsupportedError(fact, path=path, remedy=remedy)
+        sides = (spec.width, spec.height)
+        if min(sides) < 1 or max(sides) > self.largest_side or spec.height * spec.row_bytes > self.largest_bytes:
+            fact = f"{self.name} does not hold images of {spec.width} x {spec.height} pixels"
+            raise UnsupportedError(fact, path=path, remedy=remedy)
+
+    def quality_options(self, quality: int | None) -> dict[str, Any]:
+        """Return Pillow's options for a quality."""
+        if quality is not None and not 1 <= quality <= 100:
+            raise ValueError(f"quality must be from 1 to 100, not {quality}")
+        return {"quality": 95 if quality is None else quality} if self.has_quality else {}
+
+    def options(self, metadata: Metadata, path: str | os.PathLike[str]) -> dict[str, Any]:
+        """Return Pillow's options for the metadata that the format has a place for."""
+        options: dict[str, Any] = {}
+        if metadata.resolution is not None and self.name != "WEBP":
+            options["dpi"] = tuple(value * _METRES_PER_INCH for value in metadata.resolution)
+        if self.name == "BMP":
+            return options
+        if metadata.icc_profile is not None:
+            options["icc_profile"] = metadata.icc_profile
+        if metadata.exif is not None:
+            options["exif"] = _EXIF_PREFIX + metadata.exif
+        if self.name == "JPEG":
+            options["comment"] = _comment_of(metadata.text)
+            for name in ("exif", "comment"):
+                if len(options.get(name, b"")) > _LARGEST_JPEG_SEGMENT:
+                    fact = f"JPEG does not hold so much {name} data"
+                    raise UnsupportedError(fact, path=path, remedy="write TIFF or PNG instead")
+        return options
+
+
+_JPEG = _Format("JPEG", (1, 3), largest_side=65500)
+_WEBP = _Format("WEBP", (1, 3, 4), largest_side=16383)
+_BMP = _Format("BMP", (1, 3), largest_side=2**31 - 1, has_quality=False, largest_bytes=2**31)
+
+_FORMATS = {".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".bmp": _BMP}
+
+SUFFIXES = frozenset(_FORMATS)
+"""The suffixes of the files that `PillowSink` writes."""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file, and turn the many errors of Pillow's readers into ours."""
+    try:
+        with _identified(path) as image:
+            yield image
+    except Image.DecompressionBombError as error:
+        fact = f"has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels that Pillow decodes"
+        raise UnsupportedError(fact, path=path, remedy="convert it to TIFF, which is read in parts") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableError("is not an image of a known format", path=path, remedy="convert it to TIFF") from error
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.strerror is not None:
+            fact = f"cannot be opened ({error.strerror})"
+            raise UnreadableError(fact, path=path, remedy="check its name and permissions") from error
+        raise UnreadableError(f"is damaged ({error})", path=path, remedy="get an intact copy") from error
+
+
+def _identified(path: Path) -> Image.Image:
+    """Open an image file without a warning of its size, which the caller judges by what memory there is.
+
+    The lock keeps two threads from restoring each other's warning filters.
+    """
+    with _open_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(path, formats=_READABLE_FORMATS)
+
+
+def _target_mode(image: Image.Image, path: Path) -> str:
+    """Return the mode that the image is decoded to."""
+    mode = _CONVERSIONS.get(image.mode, image.mode)
+    if mode not in _LAYOUTS:
+        raise UnsupportedError(f"its pixels are {image.mode}", path=path, remedy="convert it to RGB first")
+    if image.has_transparency_data and not _LAYOUTS[mode].has_alpha:
+        if mode not in _WITH_ALPHA:
+            raise UnsupportedError("has 16 bits and a colour key", path=path, remedy="save it with an alpha channel")
+        mode = _WITH_ALPHA[mode]
+    if _LAYOUTS[mode].dtype is np.uint8 and _has_16_bits(image):
+        fact = "has 16 bits per sample, of which 8 would be lost"
+        raise UnsupportedError(fact, path=path, remedy="save it as TIFF, or as PNG without interlacing or colour key")
+    return mode
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Return whether the samples in the file are wider than 8 bits, whatever they are decoded to."""
+    for tile in getattr(image, "tile", []):
+        raw_mode, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        is_wide_ppm = image.format == "PPM" and rest and rest[0] > 255
+        if is_wide_ppm or ";16" in str(raw_mode):
+            return True
+    return False
+
+
+def _spec(image: Image.Image, mode: str) -> ImageSpec:
+    layout = _LAYOUTS[mode]
+    decoded_bytes = _LAYOUTS[image.mode].pillow_bytes if image.mode in _LAYOUTS else 1
+    converted_bytes = 0 if mode == image.mode else layout.pillow_bytes
+    return ImageSpec(
+        height=image.height,
+        width=image.width,
+        channels=layout.channels,
+        dtype=np.dtype(layout.dtype),
+        grain=Grain(image.height, image.width),
+        task_bytes=image.width * image.height * (decoded_bytes + converted_bytes) + 2 * _STRIP_BYTES,
+    )
+
+
+def _copy_pixels(image: Image.Image, target: Pixels) -> None:
+    """Copy strip by strip: an array of the whole image would be one more copy of it."""
+    rows_per_strip = max(1, _STRIP_BYTES // (4 * image.width))
+    for first in range(0, image.height, rows_per_strip):
+        last = min(first + rows_per_strip, image.height)
+        strip = np.asarray(image.crop((0, first, image.width, last)))
+        target[first:last] = strip.reshape(last - first, image.width, -1)
+
+
+def _metadata_of(image: Image.Image) -> Metadata:
+    info = image.info
+    resolution = None
+    if "dpi" in info and all(value > 0 for value in info["dpi"]):
+        horizontal, vertical = info["dpi"]
+        resolution = float(horizontal) / _METRES_PER_INCH, float(vertical) / _METRES_PER_INCH
+    exif = info.get("exif")
+    text = {}
+    if image.format == "PNG":
+        text = {str(keyword): str(value) for keyword, value in info.items() if isinstance(value, str)}
+    elif isinstance(info.get("comment"), bytes):
+        text = {"Description": info["comment"].decode("utf-8", "replace")}
+    return Metadata(
+        resolution=resolution,
+        icc_profile=info.get("icc_profile"),
+        exif=exif.removeprefix(_EXIF_PREFIX) if exif else None,
+        text=text,
+    )
+
+
+def _comment_of(text: Mapping[str, str]) -> bytes:
+    return text.get("Description", "").encode()

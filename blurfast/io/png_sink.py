@@ -1,0 +1,205 @@
+"""Writing PNG files: rows are filtered and deflated in pieces, by several threads at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from blurfast.cpu import objects
+from blurfast.errors import UnsupportedError
+from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.metadata import Metadata
+from blurfast.io.output import AtomicFile
+from blurfast.io.png_chunks import LARGEST_DIMENSION, SIGNATURE, Chunk, Header, chunks_of, write_chunk
+from blurfast.io.png_source import PngSource
+
+_FILTER_ROWS = objects.Kernel("png", "filter_rows", "uint8", "uint8")
+_BEST_FILTER = -1
+
+_PIECE_BYTES = 1 << 20
+_LARGEST_ROW = 1 << 30
+"""A row that does not compress has to fit into one chunk."""
+
+_LARGEST_ISAL_LEVEL = 3
+
+_ZLIB_START = b"\x78\x01"
+_EMPTY_FINAL_BLOCK = b"\x03\x00"
+
+_ADLER_MODULUS = 65521
+
+
+class Deflated(NamedTuple):
+    """A piece of the image's deflate stream, with the checksum and length of what it inflates to."""
+
+    data: bytes
+    adler: int
+    length: int
+
+
+class PngSink:
+    """A PNG image that is compressed piece by piece.
+
+    Parameters
+    ----------
+    path
+        The output.
+    images
+        The one image: `uint8` or `uint16`, 1 to 4 channels (grey, grey + alpha, RGB, RGBA).
+    like
+        The image whose ancillary chunks are copied; those that depend on the samples' type only where it is the same.
+    metadata
+        What to say about the image where there is no `like`.
+    level
+        1 to 3 are ISA-L's levels (all of them fast, 1 by default), 4 to 9 are zlib's.
+    overwrite
+        Whether a file that is there already may be replaced.
+
+    Raises
+    ------
+    UnsupportedError
+        If PNG cannot hold such images.
+    OutputExistsError, UnwritableError
+        As `AtomicFile` does.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        images: Sequence[ImageSpec],
+        *,
+        like: PngSource | None = None,
+        metadata: Metadata = Metadata(),
+        level: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        _refuse_unsupported(path, images)
+        self._level = 1 if level is None else level
+        if not 1 <= self._level <= 9:
+            raise ValueError(f"level must be from 1 to 9, not {level}")
+        spec = images[0]
+        self.images: Sequence[ImageSpec] = [_streamed(spec)]
+        self._header = Header.of_pixels(spec.height, spec.width, spec.channels, spec.dtype)
+        self._above = np.zeros((1, spec.width, spec.channels), spec.dtype)
+        self._adler = 1
+        self._bytes_appended = 0
+        self._output = AtomicFile(path, overwrite=overwrite)
+        self._write_start(chunks_of(metadata) if like is None else _chunks_like(like, self._header))
+
+    def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], Deflated]]:
+        """Return the tasks that filter and deflate the rows of `window`, about 1 MiB each. Called in order."""
+        rows_per_piece = max(1, _PIECE_BYTES // self._header.scanline_bytes)
+        tasks: list[Callable[[], Deflated]] = []
+        above = self._above
+        for first in range(0, window.rows, rows_per_piece):
+            piece = pixels[first : first + rows_per_piece]
+            tasks.append(functools.partial(_deflate_rows, piece, above, self._header, self._level))
+            above = piece[-1:]
+        self._above = above.copy()
+        return tasks
+
+    def append(self, image: int, segment: Deflated) -> None:
+        """Write the next piece."""
+        start = b"" if self._bytes_appended else _ZLIB_START
+        self._adler = adler32_combine(self._adler, segment.adler, segment.length)
+        self._bytes_appended += segment.length
+        with self._output.translated_errors():
+            write_chunk(self._output.file, b"IDAT", start, segment.data)
+
+    def commit(self) -> None:
+        """Finish the file and move it to its place."""
+        expected = self._header.height * self._header.scanline_bytes
+        if self._bytes_appended != expected:
+            rows = self._bytes_appended // self._header.scanline_bytes
+            raise ValueError(f"{rows} of {self._header.height} rows were appended")
+        with self._output.translated_errors():
+            write_chunk(self._output.file, b"IDAT", _EMPTY_FINAL_BLOCK, self._adler.to_bytes(4, "big"))
+            write_chunk(self._output.file, b"IEND")
+        self._output.commit()
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        self._output.abort()
+
+    def _write_start(self, chunks: Sequence[Chunk]) -> None:
+        with self._output.translated_errors():
+            self._output.file.write(SIGNATURE)
+            write_chunk(self._output.file, b"IHDR", self._header.pack())
+            for chunk in chunks:
+                write_chunk(self._output.file, chunk.type, chunk.data)
+
+
+def adler32_combine(first: int, second: int, second_length: int) -> int:
+    """Return the Adler-32 checksum of two runs of bytes from their own ones, and the length of the second run.
+
+    The sum s1 of the bytes (plus 1) adds up; the sum s2 of all values of s1 grows, for each byte of the second run,
+    by what s1 was at the end of the first. Mark Adler's method, from ``adler32_combine_`` in zlib's ``adler32.c``.
+    """
+    first_s1, first_s2 = first & 0xFFFF, first >> 16
+    second_s1, second_s2 = second & 0xFFFF, second >> 16
+    s1 = (first_s1 + second_s1 - 1) % _ADLER_MODULUS
+    s2 = (first_s2 + second_s2 + second_length * (first_s1 - 1)) % _ADLER_MODULUS
+    return s2 << 16 | s1
+
+
+def _refuse_unsupported(path: str | os.PathLike[str], images: Sequence[ImageSpec]) -> None:
+    remedy = "write TIFF instead"
+    if len(images) != 1:
+        raise UnsupportedError(f"PNG holds one image, not {len(images)}", path=path, remedy=remedy)
+    spec = images[0]
+    if spec.dtype not in (np.uint8, np.uint16):
+        raise UnsupportedError(f"PNG holds uint8 and uint16, not {spec.dtype}", path=path, remedy=remedy)
+    if not 1 <= spec.channels <= 4:
+        raise UnsupportedError(f"PNG holds 1 to 4 channels, not {spec.channels}", path=path, remedy=remedy)
+    if not (1 <= spec.height <= LARGEST_DIMENSION and spec.width >= 1 and spec.row_bytes <= _LARGEST_ROW):
+        fact = f"PNG does not hold images of {spec.width} x {spec.height} pixels"
+        raise UnsupportedError(fact, path=path, remedy=remedy)
+
+
+def _streamed(spec: ImageSpec) -> ImageSpec:
+    """Return how the image is written: by whole rows, in any number."""
+    piece_bytes = max(_PIECE_BYTES, spec.row_bytes + 1)
+    # A piece is swapped if need be, filtered and deflated.
+    return dataclasses.replace(spec, grain=Grain(1, spec.width), sequential=False, task_bytes=3 * piece_bytes)
+
+
+def _chunks_like(like: PngSource, header: Header) -> list[Chunk]:
+    return [chunk for chunk in like.chunks if chunk.fits(like.header, header)]
+
+
+def _deflate_rows(rows: Pixels, above: Pixels, header: Header, level: int) -> Deflated:
+    """Return rows, of which the first one is below `above`, as a run of deflate blocks that ends at a whole byte."""
+    scanlines = _filter_rows(_as_stored(rows), _as_stored(above), header)
+    return Deflated(_deflate(scanlines, level), isal_zlib.adler32(scanlines), len(scanlines))
+
+
+def _filter_rows(rows: Pixels, above: Pixels, header: Header) -> NDArray[np.uint8]:
+    (filter_rows,) = objects.load([_FILTER_ROWS])
+    scanlines = np.empty(len(rows) * header.scanline_bytes, np.uint8)
+    filter_rows(
+        rows.ctypes.data, rows.strides[0], len(rows), header.row_bytes, header.pixel_bytes, above.ctypes.data,
+        _BEST_FILTER, scanlines.ctypes.data,
+    )  # fmt: skip
+    return scanlines
+
+
+def _deflate(scanlines: NDArray[np.uint8], level: int) -> bytes:
+    if level <= _LARGEST_ISAL_LEVEL:
+        fast = isal_zlib.compressobj(level, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
+        return fast.compress(scanlines) + fast.flush(isal_zlib.Z_SYNC_FLUSH)
+    thorough = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return thorough.compress(scanlines.data) + thorough.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _as_stored(pixels: Pixels) -> NDArray[Any]:
+    """Return pixels with the bytes in PNG's order, and without gaps within a row."""
+    stored = pixels.astype(pixels.dtype.newbyteorder(">"), copy=False)
+    within_row = (stored.shape[2] * stored.itemsize, stored.itemsize)
+    return stored if stored.strides[1:] == within_row else np.ascontiguousarray(stored)

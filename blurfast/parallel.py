@@ -1,0 +1,71 @@
+"""Spread tasks over threads that live no longer than the call.
+
+Nothing is kept between calls, so there is nothing that a forked child could inherit broken. All calls of the process
+together start no more helpers than there are processors to spare: a program that filters from eight threads
+of its own does not end up with eight times as many.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+
+from blurfast.resources import thread_count
+
+Task = Callable[[], None]
+
+_spare = threading.BoundedSemaphore(max(1, thread_count(None) - 1))
+
+
+def _renew_spare() -> None:
+    global _spare
+    _spare = threading.BoundedSemaphore(max(1, thread_count(None) - 1))
+
+
+if hasattr(os, "register_at_fork"):  # the threads that hold the places do not exist in the child
+    os.register_at_fork(after_in_child=_renew_spare)
+
+
+def run_all(tasks: Iterable[Task], threads: int) -> None:
+    """Run tasks that release the GIL in the calling thread and up to `threads` - 1 helpers.
+
+    The first exception of any task is raised, once all helpers have ended; tasks not yet begun are dropped.
+    """
+    pending = list(reversed(list(tasks)))
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        while not failures:
+            try:
+                task = pending.pop()  # atomic
+            except IndexError:
+                return
+            try:
+                task()
+            except BaseException as failure:
+                failures.append(failure)
+
+    def help_out(places: threading.BoundedSemaphore) -> None:
+        try:
+            work()
+        finally:
+            places.release()
+
+    places = _spare
+    helpers: list[threading.Thread] = []
+    try:
+        while len(helpers) < min(threads, len(pending)) - 1 and places.acquire(blocking=False):
+            helper = threading.Thread(target=help_out, args=(places,), name="blurfast-helper")
+            try:
+                helper.start()
+            except RuntimeError:
+                places.release()
+                raise
+            helpers.append(helper)
+        work()
+    finally:
+        for helper in helpers:
+            helper.join()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,375 @@
+"""HOW: choose backend, method, precision, tiles and memory for a filter and an image, and say why.
+
+Nothing here touches a pixel. A `Plan` is complete: the engine only carries it out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from blurfast.boundary import MODES, Mode
+from blurfast.cpu.separable import TILE_ROWS, Geometry, SeparableOperator, even
+from blurfast.dtypes import sum_dtype
+from blurfast.errors import MemoryBudgetError, UnsupportedError
+from blurfast.filters import Gaussian
+from blurfast.io.base import ImageSpec, Window
+from blurfast.resources import MEGABYTE, Resources, format_memory
+from blurfast.weights import Taps
+
+Backend = Literal["auto", "cpu", "cuda"]
+Method = Literal["auto", "separable"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+METHODS: tuple[Method, ...] = get_args(Method)
+
+OUTPUT_BUFFERS = 2
+"""Bands that are being encoded while the next is computed."""
+
+_PREFERRED_BAND_BYTES = 8 * MEGABYTE
+_FEWEST_TILES_PER_THREAD = 4
+_NARROWEST_TILE = 256
+_UNPREDICTED_BYTES = 24 * MEGABYTE
+_WEIGHT_TO_AVERAGE = 0.5
+_LENGTH_TO_AVERAGE = 8
+
+
+class Choice(NamedTuple):
+    """One candidate of a decision, and why it was taken or left."""
+
+    subject: str
+    candidate: str
+    taken: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Bands:
+    """How an image is streamed.
+
+    Parameters
+    ----------
+    rows, columns
+        Size of the windows that are written, one after the other in raster order. `columns` is the image's width
+        where whole bands fit into the memory.
+    ring_rows
+        Rows of the input that are kept at a time while bands pass; 0 where windows are read one by one.
+    parts
+        The memory in bytes, by what it is for.
+    """
+
+    rows: int
+    columns: int
+    ring_rows: int
+    parts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> int:
+        """All memory in bytes."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one image is filtered. Made by `plan_array` and `plan_stream`."""
+
+    filter: Gaussian
+    image: ImageSpec
+    target_dtype: np.dtype[Any]
+    mode: Mode
+    cval: float
+    backend: str
+    method: str
+    sums: np.dtype[Any]
+    threads: int
+    tile_columns: int
+    choices: tuple[Choice, ...]
+    bands: Bands | None = None
+    baseline_memory: int = 0
+    budget: int | None = None
+
+    @property
+    def taps(self) -> tuple[Taps, Taps]:
+        """The vertical and the horizontal taps."""
+        return self.filter.taps(self.image.dtype, self.target_dtype)
+
+    @property
+    def halo(self) -> tuple[int, int]:
+        """Rows above and below, and columns left and right, that a pixel's result depends on."""
+        vertical, horizontal = self.taps
+        return vertical.size // 2, horizontal.size // 2
+
+    @property
+    def predicted_memory(self) -> int:
+        """The expected peak of the process's resident memory, in bytes."""
+        return self.baseline_memory + (self.bands.memory if self.bands else 0)
+
+    def operator(self) -> SeparableOperator:
+        """Return the operator that does the arithmetic."""
+        vertical, horizontal = self.taps
+        return SeparableOperator(
+            vertical,
+            horizontal,
+            pixel_dtype=self.image.dtype,
+            target_dtype=self.target_dtype,
+            sums=self.sums,
+            channels=self.image.channels,
+            mode=self.mode,
+            cval=self.cval,
+        )
+
+    def windows(self) -> Iterator[Window]:
+        """Yield the windows that are written, in raster order."""
+        rows, columns = (self.bands.rows, self.bands.columns) if self.bands else (self.image.height, self.image.width)
+        for row in range(0, self.image.height, rows):
+            for column in range(0, self.image.width, columns):
+                yield Window(
+                    row, min(row + rows, self.image.height), column, min(column + columns, self.image.width)
+                )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, for JSON."""
+        return {
+            "filter": self.filter.name,
+            "shape": [self.image.height, self.image.width, self.image.channels],
+            "dtype": self.image.dtype.name,
+            "mode": self.mode,
+            "backend": self.backend,
+            "method": self.method,
+            "sums": self.sums.name,
+            "halo": list(self.halo),
+            "threads": self.threads,
+            "tile": [TILE_ROWS, self.tile_columns],
+            "band": [self.bands.rows, self.bands.columns] if self.bands else None,
+            "memory": {**self.bands.parts, "process": self.baseline_memory} if self.bands else None,
+            "predicted_peak": self.predicted_memory if self.bands else None,
+            "max_memory": self.budget,
+            "choices": [choice._asdict() for choice in self.choices],
+        }
+
+    def explain(self) -> str:
+        """Return the plan and its reasons as text, a fact a line."""
+        height, width, channels = self.image.height, self.image.width, self.image.channels
+        lines = [
+            f"image      {height} x {width} pixels, {channels} channel{'s' * (channels > 1)}, {self.image.dtype.name}",
+            f"filter     {self.filter.name}, halo {self.halo[0]} rows and {self.halo[1]} columns, edges {self.mode}",
+            f"run        {self.method} on the {self.backend}, {self.sums.name} sums, {self.threads} threads, "
+            f"tiles of {TILE_ROWS} x {self.tile_columns}",
+        ]
+        if self.bands:
+            kept = f"{self.bands.ring_rows} rows kept" if self.bands.ring_rows else "each with its own halo"
+            lines.append(f"stream     windows of {self.bands.rows} x {self.bands.columns} pixels, {kept}")
+            parts = {**self.bands.parts, "the process itself": self.baseline_memory}
+            memory = ", ".join(f"{name} {format_memory(count)}" for name, count in parts.items())
+            allowed = f" of {format_memory(self.budget)}" if self.budget else ""
+            lines.append(f"memory     {format_memory(self.predicted_memory)}{allowed}: {memory}")
+        for choice in self.choices:
+            verb = "taken" if choice.taken else "not taken"
+            lines.append(f"{choice.subject:<10} {choice.candidate}: {verb}, {choice.reason}")
+        return "\n".join(lines)
+
+
+def plan_array(
+    filter: Gaussian,
+    image: ImageSpec,
+    target_dtype: np.dtype[Any],
+    threads: int,
+    *,
+    mode: Mode = "reflect",
+    cval: float = 0.0,
+    backend: str = "auto",
+    method: str = "auto",
+) -> Plan:
+    """Plan the filtering of an image in memory.
+
+    Raises
+    ------
+    ValueError
+        If `mode`, `backend` or `method` does not exist.
+    UnsupportedError
+        If the backend cannot be had.
+    """
+    _require_member("mode", mode, MODES)
+    sums, choice = _choose_sums(filter, image, target_dtype)
+    geometry = _geometry(filter, image, target_dtype, sums)
+    return Plan(
+        filter=filter,
+        image=image,
+        target_dtype=target_dtype,
+        mode=mode,
+        cval=cval,
+        backend="cpu",
+        method="separable",
+        sums=sums,
+        threads=threads,
+        tile_columns=_tile_columns(geometry, image.width, image.height, threads),
+        choices=(*_choose_backend(backend), *_choose_method(method), choice),
+    )
+
+
+def plan_stream(
+    filter: Gaussian,
+    image: ImageSpec,
+    target: ImageSpec,
+    resources: Resources,
+    baseline_memory: int,
+    *,
+    mode: Mode = "reflect",
+    cval: float = 0.0,
+    backend: str = "auto",
+    method: str = "auto",
+    path: str | None = None,
+) -> Plan:
+    """Plan the filtering of an image that passes through the memory in windows.
+
+    Parameters
+    ----------
+    image, target
+        What is read and what is written; their grains decide which windows are possible.
+    baseline_memory
+        What the process needs before it holds any pixels, in bytes.
+    path
+        The file that an error is about.
+
+    Raises
+    ------
+    ValueError, UnsupportedError
+        As `plan_array`.
+    MemoryBudgetError
+        If no window is small enough for ``resources.max_memory``. The message gives the least that would do.
+    """
+    plan = plan_array(
+        filter, image, target.dtype, resources.threads, mode=mode, cval=cval, backend=backend, method=method
+    )
+    geometry = _geometry(filter, image, target.dtype, plan.sums)
+    available = resources.max_memory - baseline_memory - _UNPREDICTED_BYTES
+    candidates = _candidate_bands(plan, target)
+    sized = [_with_memory(bands, plan, target, geometry) for bands in candidates]
+    for bands in sized:
+        if bands.memory <= available:
+            break
+    else:
+        least = min(bands.memory for bands in sized) + baseline_memory + _UNPREDICTED_BYTES
+        raise MemoryBudgetError(
+            f"does not fit into {format_memory(resources.max_memory)}",
+            path=path,
+            remedy=f"use --max-memory {_rounded_up(least)} or more",
+        )
+    kind = "bands" if bands.columns == image.width else "blocks"
+    reason = "the largest that fits" if bands is not sized[0] else "large enough to keep all threads busy"
+    return replace(
+        plan,
+        bands=bands,
+        tile_columns=_tile_columns(geometry, bands.columns, bands.rows, resources.threads),
+        baseline_memory=baseline_memory + _UNPREDICTED_BYTES,
+        budget=resources.max_memory,
+        choices=(*plan.choices, Choice("windows", f"{kind} of {bands.rows} rows", True, reason)),
+    )
+
+
+def _rounded_up(count: int) -> str:
+    """Return a budget that is certainly enough, as the option takes it."""
+    return f"{math.ceil(count * 1.05 / (16 * MEGABYTE)) * 16}MB"
+
+
+def _geometry(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any]) -> Geometry:
+    vertical, horizontal = filter.taps(image.dtype, target_dtype)
+    return Geometry((vertical.size, horizontal.size), image.channels, sums.itemsize)
+
+
+def _tile_columns(geometry: Geometry, width: int, rows: int, threads: int) -> int:
+    """Return a width of tiles that gives every thread a few."""
+    columns = geometry.tile_columns(width)
+    if threads == 1:
+        return columns
+    tiles_per_row = -(-_FEWEST_TILES_PER_THREAD * threads * TILE_ROWS // rows)
+    return max(min(columns, even(_NARROWEST_TILE)), min(columns, even(-(-width // tiles_per_row))))
+
+
+def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
+    """Return ways to cut the image into windows, the preferred one first."""
+    image, halo = plan.image, plan.halo
+    unit = math.lcm(2, target.grain.rows)
+    preferred = _PREFERRED_BAND_BYTES // max(1, image.row_bytes) // unit * unit
+    rows = min(max(unit, preferred), -(-image.height // unit) * unit)
+    candidates = []
+    while True:
+        kept = 2 * rows + 2 * halo[0] + image.grain.rows
+        if image.sequential and plan.mode == "wrap":
+            kept = image.height
+        candidates.append(Bands(rows, image.width, -(-min(kept, image.height) // image.grain.rows) * image.grain.rows))
+        if rows == unit:
+            break
+        rows = max(unit, rows // 2 // unit * unit)
+    if not image.sequential and plan.mode != "wrap" and target.grain.columns < target.width:
+        step = math.lcm(2, target.grain.columns)
+        columns = even(image.width)
+        while columns > step:
+            columns = max(step, columns // 2 // step * step)
+            candidates.append(Bands(unit, columns, 0))
+    return candidates
+
+
+def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, geometry: Geometry) -> Bands:
+    """Return `bands` with the memory that they need."""
+    image, threads = plan.image, plan.threads
+    pixel_bytes = image.channels * image.dtype.itemsize
+    output = bands.rows * bands.columns * target.channels * target.dtype.itemsize
+    if bands.ring_rows:
+        border = 2 * (plan.halo[0] + image.grain.rows) if plan.mode == "wrap" and bands.ring_rows < image.height else 0
+        source = (bands.ring_rows + border) * image.row_bytes
+    else:
+        rows = min(image.height, bands.rows + 2 * plan.halo[0] + 2 * image.grain.rows)
+        columns = min(image.width, bands.columns + 2 * plan.halo[1] + 2 * image.grain.columns)
+        source = 2 * rows * columns * pixel_bytes
+    columns = _tile_columns(geometry, bands.columns, bands.rows, threads)
+    parts = {
+        "input": source,
+        "output": OUTPUT_BUFFERS * output,
+        "encoded": (OUTPUT_BUFFERS + 1) * output,
+        "decoding": threads * image.task_bytes,
+        "encoding": threads * target.task_bytes,
+        "tiles": threads * geometry.workspace_bytes(columns),
+    }
+    return replace(bands, parts=parts)
+
+
+def _require_member(argument: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{argument} is {value!r}; it must be one of {', '.join(allowed)}")
+
+
+def _choose_backend(backend: str) -> list[Choice]:
+    _require_member("backend", backend, BACKENDS)
+    if backend == "cuda":
+        raise UnsupportedError("this version has no CUDA backend", remedy="use the cpu backend")
+    reason = "asked for" if backend == "cpu" else "the only backend of this version"
+    return [Choice("backend", "cpu", True, reason)]
+
+
+def _choose_method(method: str) -> list[Choice]:
+    _require_member("method", method, METHODS)
+    reason = "asked for" if method == "separable" else "a Gaussian is the product of a column and a row"
+    return [Choice("method", "separable", True, reason)]
+
+
+def _choose_sums(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Choice]:
+    """Choose the precision of the sums.
+
+    Sums in float32 round a 16-bit pixel of the full range wrong in 2 of 1000 cases, but the second pass averages
+    the errors of the first. Where it hardly averages, float64 is needed to keep them below 1 of 1000.
+    """
+    sums = sum_dtype(image.dtype, target_dtype)
+    if sums == np.float64:
+        return sums, Choice("sums", "float64", True, f"{image.dtype.name} pixels do not fit into float32")
+    taps = filter.taps(image.dtype, target_dtype)
+    averages = max(float(np.square(axis).sum()) for axis in taps) < _WEIGHT_TO_AVERAGE
+    if target_dtype.kind in "iu" and target_dtype.itemsize == 2:
+        if not averages:
+            return np.dtype(np.float64), Choice("sums", "float64", True, "one direction is hardly blurred")
+        if min(image.height, image.width) < _LENGTH_TO_AVERAGE:
+            return np.dtype(np.float64), Choice("sums", "float64", True, "the image is only a few pixels wide")
+    return sums, Choice("sums", "float32", True, f"exact enough for {target_dtype.name} pixels")

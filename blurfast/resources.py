@@ -1,0 +1,89 @@
+"""What a run may use of the machine: threads and memory."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+import psutil
+
+MEGABYTE = 1_000_000
+LEAST_DEFAULT_MEMORY = 256 * MEGABYTE
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run may use.
+
+    Parameters
+    ----------
+    threads
+        Threads that compute and run codecs.
+    max_memory
+        Bytes that the whole process may keep resident.
+    """
+
+    threads: int
+    max_memory: int
+
+    @classmethod
+    def choose(cls, threads: int | None = None, max_memory: int | str | None = None) -> Resources:
+        """Return the given limits, or the defaults: all processors, and a quarter of the available memory."""
+        return cls(thread_count(threads), parse_memory(max_memory) if max_memory is not None else default_memory())
+
+
+def thread_count(threads: int | None) -> int:
+    """Return `threads`, checked, or the number of processors that this process may run on."""
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise TypeError(f"threads is {threads!r}; it must be an integer")
+    if threads < 1:
+        raise ValueError(f"threads is {threads}; it must be at least 1")
+    return threads
+
+
+def parse_memory(size: int | str) -> int:
+    """Return a number of bytes given as such or as text like ``512MB``, ``1.5 GiB`` or ``2G``.
+
+    Examples
+    --------
+    >>> parse_memory("512MB"), parse_memory("1GiB")
+    (512000000, 1073741824)
+    """
+    if isinstance(size, int) and not isinstance(size, bool):
+        count = float(size)
+    elif isinstance(size, str):
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?\s*", size.upper())
+        if match is None or match[2] not in _UNITS:
+            raise ValueError(f"max_memory is {size!r}; it must be a size such as 512MB or 2GiB")
+        count = float(match[1]) * _UNITS[match[2]]
+    else:
+        raise TypeError(f"max_memory is {size!r}; it must be a number of bytes or text such as 512MB")
+    if count < 1:
+        raise ValueError(f"max_memory is {size!r}; it must be positive")
+    return int(count)
+
+
+def default_memory() -> int:
+    """Return a quarter of the memory that is available now, but at least 256 MB."""
+    return max(LEAST_DEFAULT_MEMORY, psutil.virtual_memory().available // 4)
+
+
+def resident_memory() -> int:
+    """Return the bytes that this process keeps resident now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def format_memory(count: int) -> str:
+    """Return a number of bytes for people.
+
+    Examples
+    --------
+    >>> format_memory(123_456_789)
+    '124 MB'
+    """
+    return f"{-(-count // MEGABYTE)} MB"

@@ -1,0 +1,150 @@
+"""The part of a source that is in memory while windows of the output are computed one after the other.
+
+`RowRing` keeps whole rows, each decoded once, and forgets those that no later window needs. `Blocks` reads every
+window with its own halo, for images whose bands of full width are too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from blurfast.boundary import OUTSIDE, IndexMap
+from blurfast.io.base import Pixels, Source, Window
+from blurfast.planning import Plan
+
+Task = Callable[[], None]
+
+
+class Store(Protocol):
+    """Pixels of the source, read window by window."""
+
+    def read_tasks(self, window: Window) -> list[Task]:
+        """Return tasks that bring in what the output `window` depends on, beyond what is there already.
+
+        While they run, the pixels of the previous window may still be read.
+        """
+
+    def pixels(self, window: Window) -> tuple[Pixels, int]:
+        """Return the pixels that `window` depends on, and the image's column that theirs start at."""
+
+    def rows(self, window: Window, row_map: IndexMap) -> IndexMap:
+        """Translate rows of the image to rows of `pixels`."""
+
+
+def open_store(plan: Plan, source: Source, image: int) -> Store:
+    """Return the store that `plan` asks for."""
+    assert plan.bands is not None
+    return RowRing(plan, source, image) if plan.bands.ring_rows else Blocks(plan, source, image)
+
+
+class RowRing:
+    """Full rows in a ring: row ``y`` of the image lies in row ``y % capacity``.
+
+    With mode ``wrap`` the first rows depend on the last ones; where the ring does not hold the whole image, the rows
+    at both ends are kept beside it.
+    """
+
+    def __init__(self, plan: Plan, source: Source, image: int) -> None:
+        assert plan.bands is not None
+        spec = plan.image
+        self._source, self._image, self._spec = source, image, spec
+        self._capacity = plan.bands.ring_rows
+        self._halo = plan.halo[0]
+        self._next = 0
+        self._wraps = plan.mode == "wrap"
+        self._whole = self._capacity >= spec.height
+        grain, halo = spec.grain.rows, self._halo
+        self._top = self._bottom = 0
+        if self._wraps and not self._whole:
+            self._top = min(-(-(halo + 1) // grain) * grain, spec.height)
+            self._bottom = max(0, spec.height - halo) // grain * grain
+        border_rows = self._top + (spec.height - self._bottom if self._top else 0)
+        self._pixels = np.empty((self._capacity + border_rows, spec.width, spec.channels), dtype=spec.dtype)
+
+    def read_tasks(self, window: Window) -> list[Task]:
+        """See `Store.read_tasks`."""
+        spec, grain = self._spec, self._spec.grain.rows
+        tasks = []
+        if self._next == 0 and self._top:
+            tasks += self._read(0, self._top, self._capacity)
+            tasks += self._read(self._bottom, spec.height, self._capacity + self._top)
+        needed = spec.height if self._wraps and self._whole else window.row_stop + 1 + self._halo
+        stop = min(-(-needed // grain) * grain, spec.height)
+        while self._next < stop:
+            slot = self._next % self._capacity
+            piece_stop = min(stop, self._next + self._capacity - slot)
+            tasks += self._read(self._next, piece_stop, slot)
+            self._next = piece_stop
+        return tasks
+
+    def _read(self, row_start: int, row_stop: int, slot: int) -> list[Task]:
+        target = self._pixels[slot : slot + row_stop - row_start]
+        return self._source.read_tasks(self._image, Window(row_start, row_stop, 0, self._spec.width), target)
+
+    def pixels(self, window: Window) -> tuple[Pixels, int]:
+        """See `Store.pixels`."""
+        return self._pixels, 0
+
+    def rows(self, window: Window, row_map: IndexMap) -> IndexMap:
+        """See `Store.rows`."""
+        slots = np.where(row_map == OUTSIDE, OUTSIDE, row_map % self._capacity)
+        if self._top:
+            above = row_map > window.row_stop + self._halo
+            below = (row_map < window.row_start - self._halo) & (row_map != OUTSIDE)
+            slots[above] = self._capacity + self._top + row_map[above] - self._bottom
+            slots[below] = self._capacity + row_map[below]
+        return slots
+
+
+class Blocks:
+    """Two rectangles of pixels, one in use while the other is read."""
+
+    def __init__(self, plan: Plan, source: Source, image: int) -> None:
+        self._source, self._image, self._spec = source, image, plan.image
+        self._halo = plan.halo
+        self._regions: dict[Window, tuple[Window, Pixels]] = {}
+        self._spare: list[Pixels] = []
+
+    def read_tasks(self, window: Window) -> list[Task]:
+        """See `Store.read_tasks`."""
+        region = self._region(window)
+        while len(self._regions) > 1:  # all but the previous window's have served
+            self._spare.append(self._regions.pop(next(iter(self._regions)))[1])
+        pixels = self._take(region)
+        self._regions[window] = region, pixels
+        return self._source.read_tasks(self._image, region, pixels)
+
+    def _take(self, region: Window) -> Pixels:
+        """Return an array for `region`, made from the memory of one that has served where that is large enough."""
+        shape = (region.rows, region.columns, self._spec.channels)
+        count = region.rows * region.columns * self._spec.channels
+        memory = self._spare.pop().reshape(-1) if self._spare else np.empty(0, dtype=self._spec.dtype)
+        if memory.base is not None:
+            memory = memory.base
+        if memory.size < count:
+            memory = np.empty(count, dtype=self._spec.dtype)
+        return memory[:count].reshape(shape)
+
+    def _region(self, window: Window) -> Window:
+        """Return what to read for `window`: its halo, one more for windows of odd size, and whole segments."""
+        grain, spec = self._spec.grain, self._spec
+        rows, columns = self._halo
+        return Window(
+            max(0, window.row_start - 1 - rows) // grain.rows * grain.rows,
+            min(spec.height, -(-(window.row_stop + 1 + rows) // grain.rows) * grain.rows),
+            max(0, window.column_start - 1 - columns) // grain.columns * grain.columns,
+            min(spec.width, -(-(window.column_stop + 1 + columns) // grain.columns) * grain.columns),
+        )
+
+    def pixels(self, window: Window) -> tuple[Pixels, int]:
+        """See `Store.pixels`."""
+        region, pixels = self._regions[window]
+        return pixels, region.column_start
+
+    def rows(self, window: Window, row_map: IndexMap) -> IndexMap:
+        """See `Store.rows`."""
+        region, _ = self._regions[window]
+        return np.where(row_map == OUTSIDE, OUTSIDE, row_map - region.row_start)

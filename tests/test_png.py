@@ -1,0 +1,646 @@
+"""PNG: kernels against plain Python, files against Pillow and OpenCV, and what is wrong with a file is said."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from blurfast.cpu import objects
+from blurfast.errors import OutputExistsError, UnreadableError, UnsupportedError
+from blurfast.io.base import Grain, ImageSpec, Window
+from blurfast.io.metadata import Metadata
+from blurfast.io.png import NotStreamableError, PngSink, PngSource, is_streamable
+from blurfast.io.png_sink import adler32_combine
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+PIXEL_BYTES = [1, 2, 3, 4, 6, 8]
+
+
+# ------------------------------------------------------------------------------------------------ plain Python
+
+
+def predict(kind: int, left: int, above: int, above_left: int) -> int:
+    if kind == 4:
+        estimate = left + above - above_left
+        return min((left, above, above_left), key=lambda value: abs(value - estimate))
+    return (0, left, above, (left + above) // 2)[kind]
+
+
+def filtered_row(kind: int, row: bytes, above: bytes, pixel_bytes: int) -> bytes:
+    def at(values: bytes, index: int) -> int:
+        return values[index] if index >= 0 else 0
+
+    residuals = [
+        (row[i] - predict(kind, at(row, i - pixel_bytes), above[i], at(above, i - pixel_bytes))) % 256
+        for i in range(len(row))
+    ]
+    return bytes([kind, *residuals])
+
+
+def filtered_rows(rows: np.ndarray, kinds: list[int], pixel_bytes: int) -> bytes:
+    previous = [np.zeros_like(rows[0]), *rows[:-1]]
+    return b"".join(
+        filtered_row(kinds[i % len(kinds)], row.tobytes(), above.tobytes(), pixel_bytes)
+        for i, (row, above) in enumerate(zip(rows, previous, strict=True))
+    )
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def header(pixels: np.ndarray, **changes: int) -> bytes:
+    height, width, channels = pixels.shape
+    fields = {
+        "width": width, "height": height, "depth": 8 * pixels.itemsize, "colour": COLOUR_TYPES[channels],
+        "compression": 0, "filtering": 0, "interlacing": 0,
+    } | changes  # fmt: skip
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", *fields.values()))
+
+
+def deflated(pixels: np.ndarray, kinds: list[int]) -> bytes:
+    stored = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder(">"))).view(np.uint8)
+    rows = stored.reshape(len(pixels), -1)
+    return zlib.compress(filtered_rows(rows, kinds, pixels.shape[2] * pixels.itemsize))
+
+
+def png(pixels: np.ndarray, kinds: list[int] | None = None, before: bytes = b"", after: bytes = b"") -> bytes:
+    data = deflated(pixels, kinds or [0])
+    return SIGNATURE + header(pixels) + before + chunk(b"IDAT", data) + after + chunk(b"IEND")
+
+
+def chunks_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(SIGNATURE)
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, content = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+        assert int.from_bytes(data[at + 8 + length : at + 12 + length], "big") == zlib.crc32(kind + content)
+        yield kind, content
+        at += 12 + length
+
+
+# ------------------------------------------------------------------------------------------------ driving by hand
+
+
+def noise(shape: tuple[int, int, int], dtype: type[np.generic] = np.uint8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def smooth(shape: tuple[int, int, int], dtype: type[np.generic] = np.uint8) -> np.ndarray:
+    steps = np.random.default_rng(1).integers(-2, 3, shape)
+    return np.cumsum(np.cumsum(steps, axis=0), axis=1).astype(dtype)
+
+
+def windows(height: int, width: int, rows: int) -> list[Window]:
+    return [Window(first, min(first + rows, height), 0, width) for first in range(0, height, rows)]
+
+
+def read(source: PngSource, rows: int = 7) -> np.ndarray:
+    (spec,) = source.images
+    pixels = np.zeros((spec.height, spec.width + 1, spec.channels), spec.dtype)  # a ring buffer's rows have gaps
+    for window in windows(spec.height, spec.width, rows):
+        (task,) = source.read_tasks(0, window, pixels[window.row_start : window.row_stop, : spec.width])
+        task()
+    assert not pixels[:, spec.width :].any()
+    return pixels[:, : spec.width]
+
+
+def read_file(path: Path, rows: int = 7) -> np.ndarray:
+    source = PngSource(path)
+    try:
+        return read(source, rows)
+    finally:
+        source.close()
+
+
+def read_bytes(data: bytes, directory: Path, rows: int = 7) -> np.ndarray:
+    path = directory / "crafted.png"
+    path.write_bytes(data)
+    return read_file(path, rows)
+
+
+def spec_of(pixels: np.ndarray) -> ImageSpec:
+    height, width, channels = pixels.shape
+    return ImageSpec(height, width, channels, pixels.dtype, Grain(1, width))
+
+
+def feed(sink: PngSink, pixels: np.ndarray, rows: int = 7) -> None:
+    for window in windows(pixels.shape[0], pixels.shape[1], rows):
+        tasks = sink.encode_tasks(0, window, pixels[window.row_start : window.row_stop])
+        segments = [task() for task in reversed(tasks)]  # the order is not theirs to choose
+        for segment in reversed(segments):
+            sink.append(0, segment)
+
+
+def write_file(path: Path, pixels: np.ndarray, rows: int = 7, **options) -> None:
+    sink = PngSink(path, [spec_of(pixels)], **options)
+    feed(sink, pixels, rows)
+    sink.commit()
+
+
+# ------------------------------------------------------------------------------------------------ kernels
+
+
+@pytest.fixture(scope="module")
+def kernels() -> list[objects.KernelFunction]:
+    return objects.load(objects.Kernel("png", name, "uint8", "uint8") for name in ("unfilter", "filter_rows"))
+
+
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("pixel_bytes", PIXEL_BYTES)
+@pytest.mark.parametrize("width", [1, 2, 11, 45])
+def test_kernels_agree_with_plain_python(kernels, kind, pixel_bytes, width):
+    unfilter, filter_rows = kernels
+    row_bytes, pitch = width * pixel_bytes, width * pixel_bytes + 5
+    rows = noise((4, pitch, 1), seed=width)[:, :, 0]
+    above, inner = rows[0], rows[1:, :row_bytes]
+    expected = b"".join(
+        filtered_row(kind, rows[i, :row_bytes].tobytes(), rows[i - 1, :row_bytes].tobytes(), pixel_bytes)
+        for i in range(1, 4)
+    )
+    scanlines = np.zeros(3 * (row_bytes + 1), np.uint8)
+    filter_rows(
+        inner.ctypes.data, pitch, 3, row_bytes, pixel_bytes, above.ctypes.data, kind, scanlines.ctypes.data
+    )  # fmt: skip
+    assert scanlines.tobytes() == expected
+    target, bad_row = np.full((3, pitch), 77, np.uint8), np.zeros(1, np.int64)
+    unfilter(
+        scanlines.ctypes.data, 3, row_bytes, pixel_bytes, above.ctypes.data, target.ctypes.data, pitch,
+        bad_row.ctypes.data,
+    )  # fmt: skip
+    assert bad_row[0] == -1
+    np.testing.assert_array_equal(target[:, :row_bytes], inner)
+    assert (target[:, row_bytes:] == 77).all()
+
+
+def test_paeth_predictor_for_all_kinds_of_neighbours(kernels):
+    values = [0, 1, 2, 127, 128, 129, 254, 255]
+    triples = np.array([(a, b, c) for a in values for b in values for c in values], np.uint8)
+    left, above, above_left = triples.T
+    rows = np.stack([np.stack([above_left, above], 1).ravel(), np.stack([left, 0 * left], 1).ravel()])
+    scanlines = np.zeros(rows.shape[1] + 1, np.uint8)
+    kernels[1](
+        rows[1].ctypes.data, 0, 1, rows.shape[1], 1, rows[0].ctypes.data, 4, scanlines.ctypes.data
+    )  # fmt: skip
+    expected = [-predict(4, *map(int, triple)) % 256 for triple in triples]
+    assert scanlines[2::2].tolist() == expected
+
+
+def test_adaptive_filter_has_the_smallest_sum(kernels):
+    flat = np.full((1, 300), 9, np.uint8)
+    ramp = np.arange(300, dtype=np.uint8)[None]
+    repeated = noise((1, 300, 1))[:, :, 0]
+    for row, above, kind in [(flat, 0 * flat, 1), (ramp, 0 * ramp, 1), (repeated, repeated, 2), (0 * flat, flat, 0)]:
+        scanlines = np.zeros(301, np.uint8)
+        kernels[1](row.ctypes.data, 300, 1, 300, 1, above.ctypes.data, -1, scanlines.ctypes.data)
+        assert scanlines.tobytes() == filtered_row(kind, row.tobytes(), above.tobytes(), 1)
+
+
+def test_unfilter_stops_at_an_unknown_filter(kernels):
+    scanlines = np.array([0, 1, 0, 2, 5, 3, 0, 4], np.uint8)
+    target, previous, bad_row = np.zeros(4, np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.int64)
+    kernels[0](
+        scanlines.ctypes.data, 4, 1, 1, previous.ctypes.data, target.ctypes.data, 1, bad_row.ctypes.data
+    )  # fmt: skip
+    assert bad_row[0] == 2
+    assert target.tolist() == [1, 2, 0, 0]
+
+
+@given(st.binary(max_size=3000), st.binary(max_size=3000), st.integers(0, 0xFFFFFFFF))
+def test_adler32_combine(first, second, start):
+    combined = adler32_combine(zlib.adler32(first), zlib.adler32(second), len(second))
+    assert combined == zlib.adler32(first + second)
+
+
+# ------------------------------------------------------------------------------------------------ pixels
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (23, 37)])
+def test_reads_every_filter(tmp_path, dtype, channels, size):
+    pixels = noise((*size, channels), dtype)
+    data = png(pixels, [4, 3, 2, 1, 0, 4, 4, 3, 3, 1, 1])
+    for rows in (1, 5, 100):
+        np.testing.assert_array_equal(read_bytes(data, tmp_path, rows), pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_reads_what_pillow_writes(tmp_path, channels):
+    pixels = smooth((50, 61, channels))
+    flat = pixels[:, :, 0] if channels == 1 else pixels
+    Image.fromarray(flat).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_file(tmp_path / "a.png"), pixels)
+    source = PngSource(tmp_path / "a.png")
+    assert source.alpha == (channels - 1 if channels % 2 == 0 else None)
+    assert source.images == [
+        ImageSpec(50, 61, channels, np.dtype(np.uint8), Grain(1, 61), True, source.images[0].task_bytes)
+    ]
+    source.close()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_reads_16_bits_as_opencv_writes_them(tmp_path, channels):
+    pixels = smooth((50, 61, channels), np.uint16) * 77
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    expected = pixels[:, :, [2, 1, 0, 3][:channels]] if channels > 1 else pixels
+    np.testing.assert_array_equal(read_file(tmp_path / "a.png"), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize(("size", "rows"), [((1, 1), 1), ((40, 1), 7), ((1, 40), 1), ((33, 57), 1), ((33, 57), 16)])
+def test_round_trip(tmp_path, dtype, channels, size, rows):
+    for pixels in (noise((*size, channels), dtype), smooth((*size, channels), dtype)):
+        write_file(tmp_path / "a.png", pixels, rows, overwrite=True)
+        np.testing.assert_array_equal(read_file(tmp_path / "a.png"), pixels)
+        with Image.open(tmp_path / "a.png") as image:
+            image.load()  # it is valid for others too
+            if dtype is np.uint8 or channels == 1:
+                np.testing.assert_array_equal(np.asarray(image).reshape(pixels.shape), pixels)
+        if channels != 2:
+            opencv = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED).reshape(pixels.shape)
+            np.testing.assert_array_equal(opencv, pixels[:, :, [2, 1, 0, 3][:channels]] if channels > 1 else pixels)
+
+
+@pytest.mark.parametrize("level", [None, 1, 2, 3, 4, 6, 9])
+def test_pieces_of_every_level_join(tmp_path, level):
+    pixels = smooth((700, 2100, 3))  # 4.4 MB: several pieces in one window
+    write_file(tmp_path / "a.png", pixels, 500, level=level)
+    assert sum(kind == b"IDAT" for kind, _ in chunks_in((tmp_path / "a.png").read_bytes())) > 4
+    np.testing.assert_array_equal(read_file(tmp_path / "a.png", 300), pixels)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[:, :, ::-1], pixels)
+
+
+def test_strided_pixels_are_written(tmp_path):
+    everything = noise((40, 60, 4), np.uint16)
+    for pixels in (everything[::2, 5:50], everything[:, :, :3], everything[::-1], everything[:, ::2, 1:2]):
+        write_file(tmp_path / "a.png", pixels, overwrite=True)
+        np.testing.assert_array_equal(read_file(tmp_path / "a.png"), pixels)
+
+
+def test_pixels_may_span_many_chunks_some_of_them_empty(tmp_path):
+    pixels = smooth((31, 17, 3))
+    data = deflated(pixels, [4])
+    pieces = [data[:1], b"", data[1:2], *(data[i : i + 5] for i in range(2, len(data), 5)), b""]
+    file = SIGNATURE + header(pixels) + b"".join(chunk(b"IDAT", piece) for piece in pieces) + chunk(b"IEND")
+    np.testing.assert_array_equal(read_bytes(file, tmp_path), pixels)
+
+
+def test_highly_compressible_pixels(tmp_path):
+    pixels = np.zeros((1500, 4000, 3), np.uint8)
+    pixels[-1, -1, -1] = 1
+    write_file(tmp_path / "a.png", pixels, 400, level=9)
+    np.testing.assert_array_equal(read_file(tmp_path / "a.png", 333), pixels)
+
+
+def test_reading_begins_anew_at_the_first_row_and_refuses_gaps(tmp_path):
+    pixels = smooth((20, 9, 3))
+    (tmp_path / "a.png").write_bytes(png(pixels, [4, 1]))
+    source = PngSource(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(source, 6), pixels)
+    target = np.zeros((4, 9, 3), np.uint8)
+    source.read_tasks(0, Window(0, 4, 0, 9), target)[0]()
+    np.testing.assert_array_equal(target, pixels[:4])
+    with pytest.raises(ValueError, match="row 5 is not the next"):
+        source.read_tasks(0, Window(5, 9, 0, 9), target)[0]()
+    source.read_tasks(0, Window(4, 8, 0, 9), target)[0]()
+    np.testing.assert_array_equal(target, pixels[4:8])
+    source.close()
+
+
+# ------------------------------------------------------------------------------------------------ damage
+
+
+def structural_places(data: bytes) -> list[int]:
+    places = set(range(len(SIGNATURE) + 1))
+    at = len(SIGNATURE)
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        end = at + 12 + length
+        places |= {at + i for i in range(10)} | {end - i for i in range(1, 10)} | {at + 8 + length // 2}
+        at = end
+    return sorted(place for place in places if place < len(data))
+
+
+@pytest.fixture
+def rich_file() -> bytes:
+    text = chunk(b"tEXt", b"Title\0noise")
+    return png(noise((12, 10, 3)), [4, 1, 3], before=chunk(b"gAMA", struct.pack(">I", 45455)) + text, after=text)
+
+
+def test_a_file_cut_off_anywhere_is_unreadable(tmp_path, rich_file):
+    for length in range(len(rich_file)):
+        with pytest.raises(UnreadableError):
+            read_bytes(rich_file[:length], tmp_path)
+
+
+def test_a_bit_flipped_in_any_structure_is_found(tmp_path, rich_file):
+    for place in structural_places(rich_file):
+        for bit in range(8):
+            data = bytearray(rich_file)
+            data[place] ^= 1 << bit
+            with pytest.raises(UnreadableError):
+                read_bytes(bytes(data), tmp_path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@given(data=st.data())
+def test_mutations_never_raise_anything_else(tmp_path, rich_file, data):
+    mutated = bytearray(rich_file)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(mutated) - 1))
+        stop = data.draw(st.integers(start, min(start + 6, len(mutated))))
+        mutated[start:stop] = data.draw(st.binary(max_size=6))
+    try:
+        pixels = read_bytes(bytes(mutated), tmp_path)
+    except UnreadableError as error:
+        assert error.path
+        assert error.fact
+    else:
+        np.testing.assert_array_equal(pixels, noise((12, 10, 3)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(stream=st.binary(max_size=400), wrapped=st.booleans())
+def test_any_stream_in_sound_chunks(tmp_path, stream, wrapped):
+    content = zlib.compress(stream) if wrapped else stream
+    file = SIGNATURE + header(noise((12, 10, 3))) + chunk(b"IDAT", content) + chunk(b"IEND")
+    try:
+        pixels = read_bytes(file, tmp_path)
+    except UnreadableError:
+        return
+    assert wrapped
+    assert pixels.shape == (12, 10, 3)
+
+
+SMALL = noise((3, 4, 3))
+STREAM = deflated(SMALL, [1])
+HEAD = SIGNATURE + header(SMALL)
+END = chunk(b"IEND")
+TOO_MUCH = zlib.compress(zlib.decompress(STREAM) + b"\0")
+BAD_FILTER = zlib.compress(zlib.decompress(STREAM)[:26] + b"\x05" + bytes(12))
+
+
+@pytest.mark.parametrize(
+    ("data", "fact"),
+    [
+        (b"", "the file is empty"),
+        (b"BM" + bytes(60), "is not a PNG file"),
+        (SIGNATURE + chunk(b"IDAT", STREAM) + END, "its header is missing"),
+        (HEAD + END, "it has no pixels"),
+        (HEAD, "the file ends before its pixels begin"),
+        (HEAD + chunk(b"IDAT", STREAM), "the file ends after its last row, without an end mark"),
+        (HEAD + chunk(b"IDAT", STREAM[:30])[:-4], "the file ends after row 1 of 3"),
+        (HEAD + chunk(b"IDAT", STREAM[:30]) + END, "its pixels end after row 1 of 3"),
+        (HEAD + chunk(b"IDAT", zlib.compress(bytes(26))) + END, "its pixels end after row 2 of 3"),
+        (HEAD + chunk(b"IDAT", STREAM[:-1]) + END, "the checksum of its pixels is missing"),
+        (HEAD + chunk(b"IDAT", STREAM[:-1] + b"\0") + END, "its compressed data are damaged near row"),
+        (HEAD + chunk(b"IDAT", TOO_MUCH) + END, "it holds more than the 3 rows"),
+        (HEAD + chunk(b"IDAT", STREAM + b"x") + END, "there are data after the end of the pixels"),
+        (HEAD + chunk(b"IDAT", STREAM) + chunk(b"IDAT", b"x") + END, "there are data after the end of the pixels"),
+        (HEAD + chunk(b"IDAT", BAD_FILTER) + END, "row 3 has a filter that does not exist"),
+        (HEAD + chunk(b"IDAT", STREAM)[:-1] + b"\0" + END, "the checksum of its IDAT chunk is wrong"),
+        (HEAD + chunk(b"IDAT", STREAM) + chunk(b"tIME", bytes(7)) + chunk(b"IDAT") + END, "sequence of chunks"),
+        (SIGNATURE + header(SMALL, width=0) + END, "its header declares 0 x 3 pixels"),
+        (SIGNATURE + header(SMALL, height=2**31) + END, "its header declares 4 x 2147483648 pixels"),
+        (SIGNATURE + header(SMALL, depth=7) + END, "its header declares colour type 2 with 7 bits"),
+        (SIGNATURE + header(SMALL, colour=5) + END, "its header declares colour type 5 with 8 bits"),
+        (SIGNATURE + header(SMALL, interlacing=2) + END, "methods that do not exist"),
+        (SIGNATURE + chunk(b"IHDR", bytes(12)) + END, "wrong size"),
+        (
+            SIGNATURE + header(SMALL, width=2**31 - 1, height=2**31 - 1, depth=16, colour=6)
+            + chunk(b"IDAT", STREAM) + END,
+            "bytes cannot hold 2147483647 x 2147483647 pixels",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(tmp_path, data, fact):
+    with pytest.raises(UnreadableError) as raised:
+        read_bytes(data, tmp_path)
+    assert fact in raised.value.fact
+    assert str(tmp_path / "crafted.png") in str(raised.value)
+
+
+def test_bytes_after_the_end_are_ignored(tmp_path, rich_file):
+    np.testing.assert_array_equal(read_bytes(rich_file + b"left over", tmp_path), noise((12, 10, 3)))
+
+
+def test_missing_file_and_directory(tmp_path):
+    for path in (tmp_path / "absent.png", tmp_path):
+        with pytest.raises(UnreadableError, match="cannot be opened"):
+            PngSource(path)
+        with pytest.raises(UnreadableError, match="cannot be opened"):
+            is_streamable(path)
+
+
+def test_unknown_critical_chunk_is_not_supported(tmp_path):
+    with pytest.raises(UnsupportedError, match="needs the unknown chunk CgBI"):
+        read_bytes(png(SMALL, before=chunk(b"CgBI", b"1234")), tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "P4", "interlaced", "key"])
+def test_what_cannot_be_streamed(tmp_path, mode):
+    path = tmp_path / "a.png"
+    if mode == "interlaced":
+        path.write_bytes(png(SMALL).replace(header(SMALL), header(SMALL, interlacing=1)))
+    elif mode == "key":
+        path.write_bytes(png(SMALL, before=chunk(b"tRNS", bytes(6))))
+    else:
+        Image.new(mode[:1], (9, 9)).save(path, bits=4 if mode == "P4" else None)
+    assert not is_streamable(path)
+    with pytest.raises(NotStreamableError, match="interlaced|palette|1 bits|stands for transparency"):
+        PngSource(path)
+
+
+def test_what_can_be_streamed(tmp_path, rich_file):
+    (tmp_path / "a.png").write_bytes(rich_file)
+    assert is_streamable(tmp_path / "a.png")
+
+
+# ------------------------------------------------------------------------------------------------ metadata
+
+KEPT = [
+    (b"gAMA", struct.pack(">I", 45455)),
+    (b"cHRM", bytes(32)),
+    (b"sRGB", b"\0"),
+    (b"sBIT", b"\5\6\5"),
+    (b"iCCP", b"name\0\0" + zlib.compress(b"a profile")),
+    (b"bKGD", bytes(6)),
+    (b"pHYs", struct.pack(">IIB", 3937, 2000, 1)),
+    (b"tEXt", b"Title\0caf\xe9"),
+    (b"zTXt", b"Description\0\0" + zlib.compress(b"long " * 50)),
+    (b"iTXt", b"Author\0\0\0de\0Autor\0" + "Ωmega".encode()),
+    (b"iTXt", b"Note\0\1\0\0\0" + zlib.compress("日本".encode())),
+    (b"eXIf", b"II*\0\x08\0\0\0\0\0"),
+    (b"prIv", b"private, safe to copy"),
+]  # fmt: skip
+DROPPED = [(b"tIME", bytes(7)), (b"hIST", bytes(6)), (b"acTL", bytes(8)), (b"prIV", b"not safe to copy")]
+
+
+@pytest.fixture
+def described(tmp_path) -> Iterator[PngSource]:
+    before = b"".join(chunk(*each) for each in [*KEPT[:8], *DROPPED])
+    after = b"".join(chunk(*each) for each in KEPT[8:])
+    (tmp_path / "described.png").write_bytes(png(SMALL, before=before, after=after))
+    source = PngSource(tmp_path / "described.png")
+    yield source
+    source.close()
+
+
+def test_chunks_are_kept_one_by_one(tmp_path, described):
+    assert described.chunks == KEPT
+    write_file(tmp_path / "out.png", SMALL, like=described)
+    copied = list(chunks_in((tmp_path / "out.png").read_bytes()))
+    assert copied[1 : 1 + len(KEPT)] == KEPT
+    assert [kind for kind, _ in copied[1 + len(KEPT) :]] == [b"IDAT", b"IDAT", b"IEND"]
+
+
+def test_chunks_that_depend_on_the_samples_go_with_them_only(tmp_path, described):
+    def copied(pixels: np.ndarray) -> list[bytes]:
+        write_file(tmp_path / "out.png", pixels, like=described, overwrite=True)
+        kinds = [kind for kind, _ in chunks_in((tmp_path / "out.png").read_bytes())]
+        return kinds[1 : kinds.index(b"IDAT")]
+
+    kept = [kind for kind, _ in KEPT]
+    assert copied(SMALL.astype(np.uint16)) == [kind for kind in kept if kind not in (b"sBIT", b"bKGD")]
+    assert copied(SMALL[:, :, :1]) == [kind for kind in kept if kind not in (b"sBIT", b"bKGD", b"iCCP")]
+
+
+def test_metadata_is_read(described):
+    assert described.metadata == Metadata(
+        resolution=(3937.0, 2000.0),
+        icc_profile=b"a profile",
+        exif=b"II*\0\x08\0\0\0\0\0",
+        text={"Title": "café", "Description": "long " * 50, "Author": "Ωmega", "Note": "日本"},
+    )
+
+
+def test_metadata_is_written(tmp_path):
+    metadata = Metadata((3000.0, 4000.4), b"profile" * 9, b"MM\0*", {"Description": "grün", "Kommentar ö": "日本\0"})
+    write_file(tmp_path / "a.png", SMALL, metadata=metadata)
+    source = PngSource(tmp_path / "a.png")
+    source.close()
+    text = {"Description": "grün", "Kommentar ö": "日本 "}
+    assert source.metadata == Metadata((3000.0, 4000.0), b"profile" * 9, b"MM\0*", text)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["icc_profile"] == b"profile" * 9
+        assert image.info["Kommentar ö"] == "日本 "
+
+
+def test_metadata_that_pillow_writes(tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Title", "plain")
+    info.add_text("Title2", "packed", zip=True)
+    info.add_itxt("Title3", "Ω", zip=True)
+    Image.fromarray(SMALL).save(tmp_path / "a.png", pnginfo=info, dpi=(300, 300), icc_profile=b"icc", exif=b"MM\0*")
+    source = PngSource(tmp_path / "a.png")
+    source.close()
+    assert source.metadata.text == {"Title": "plain", "Title2": "packed", "Title3": "Ω"}
+    assert source.metadata.resolution == (11811.0, 11811.0)
+    assert (source.metadata.icc_profile, source.metadata.exif) == (b"icc", b"MM\0*")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"pHYs", b"123"),
+        (b"iCCP", b"no profile"),
+        (b"iCCP", b"name\0\0" + zlib.compress(b"a profile")[:-5]),
+        (b"iCCP", b"name\0\0" + zlib.compress(bytes(1 << 27))),
+        (b"tEXt", b"no separator"),
+        (b"iTXt", b"key\0\0"),
+        (b"iTXt", b"key\0\0\0\0\0\xff\xff"),
+    ],
+)
+def test_damaged_metadata_do_not_keep_pixels_from_being_read(tmp_path, kind, content):
+    (tmp_path / "a.png").write_bytes(png(SMALL, before=chunk(kind, content)))
+    source = PngSource(tmp_path / "a.png")
+    np.testing.assert_array_equal(read(source), SMALL)
+    with pytest.raises(UnreadableError, match=f"its {kind.decode()} chunk is damaged"):
+        _ = source.metadata
+    source.close()
+
+
+# ------------------------------------------------------------------------------------------------ outputs
+
+
+def test_abort_leaves_no_file(tmp_path):
+    sink = PngSink(tmp_path / "a.png", [spec_of(SMALL)])
+    feed(sink, SMALL)
+    sink.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_there_before_commit_and_abort_after_it_is_harmless(tmp_path):
+    sink = PngSink(tmp_path / "a.png", [spec_of(SMALL)])
+    feed(sink, SMALL)
+    assert not (tmp_path / "a.png").exists()
+    sink.commit()
+    sink.abort()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_existing_output_is_kept(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"mine")
+    with pytest.raises(OutputExistsError):
+        PngSink(tmp_path / "a.png", [spec_of(SMALL)])
+    assert (tmp_path / "a.png").read_bytes() == b"mine"
+    write_file(tmp_path / "a.png", SMALL, overwrite=True)
+    np.testing.assert_array_equal(read_file(tmp_path / "a.png"), SMALL)
+
+
+def test_missing_rows_are_not_committed(tmp_path):
+    sink = PngSink(tmp_path / "a.png", [spec_of(SMALL)])
+    sink.append(0, sink.encode_tasks(0, Window(0, 2, 0, 4), SMALL[:2])[0]())
+    with pytest.raises(ValueError, match="2 of 3 rows"):
+        sink.commit()
+    sink.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "fact"),
+    [
+        ([spec_of(SMALL)] * 2, "one image, not 2"),
+        ([], "one image, not 0"),
+        ([spec_of(SMALL.astype(np.float32))], "not float32"),
+        ([spec_of(SMALL.astype(bool))], "not bool"),
+        ([spec_of(np.zeros((2, 2, 5), np.uint8))], "1 to 4 channels, not 5"),
+        ([spec_of(np.zeros((0, 2, 1), np.uint8))], "images of 2 x 0 pixels"),
+        ([ImageSpec(1, 2**31, 4, np.dtype(np.uint16), Grain(1, 2**31))], "images of 2147483648 x 1 pixels"),
+    ],
+)
+def test_what_png_cannot_hold(tmp_path, images, fact):
+    with pytest.raises(UnsupportedError, match=fact):
+        PngSink(tmp_path / "a.png", images)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("level", [0, 10, -1])
+def test_levels_are_from_1_to_9(tmp_path, level):
+    with pytest.raises(ValueError, match="level must be"):
+        PngSink(tmp_path / "a.png", [spec_of(SMALL)], level=level)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_memory_stream_equivalent(tmp_path):
+    """A whole copy, like the engine makes it: read, write, read again by Pillow."""
+    pixels = smooth((64, 80, 4))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    copied = read_bytes(stream.getvalue(), tmp_path, 16)
+    write_file(tmp_path / "copy.png", copied, 16)
+    with Image.open(tmp_path / "copy.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels)

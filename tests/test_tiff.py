@@ -1,0 +1,597 @@
+"""TIFF files: what is read equals what tifffile reads, and what is written reads back everywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blurfast.errors import BlurfastError, OutputExistsError, UnreadableError, UnsupportedError, UnwritableError
+from blurfast.io import tiff_sink, tiff_source
+from blurfast.io.base import Grain, ImageSpec, Pixels, Sink, Source, Window
+from blurfast.io.metadata import Metadata
+from blurfast.io.tiff_sink import TiffSink
+from blurfast.io.tiff_source import TiffSource
+
+DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float16", "float32", "float64"]
+LOSSLESS = ["none", "lzw", "deflate", "zstd", "packbits", "lzma"]
+
+
+def noise(shape: tuple[int, ...], dtype: str = "uint8") -> Pixels:
+    """Return smooth rows with some noise, over the range of the dtype."""
+    generator = np.random.default_rng(1)
+    ramp = np.linspace(0, 200, int(np.prod(shape))).reshape(shape)
+    pixels = ramp + generator.integers(0, 50, shape)
+    if np.dtype(dtype).kind == "i":
+        return (pixels - 128).astype(dtype)
+    return pixels.astype(dtype)
+
+
+def read_image(source: Source, image: int, band: int = 1) -> Pixels:
+    """Read an image in bands of so many grains, as the engine does: into rows that do not touch each other."""
+    spec = source.images[image]
+    padded = np.full((spec.height, spec.width + 3, spec.channels), 77, spec.dtype)
+    target = padded[:, : spec.width]
+    with ThreadPoolExecutor(3) as pool:
+        rows = spec.grain.rows * band
+        for start in range(0, spec.height, rows):
+            window = Window(start, min(start + rows, spec.height), 0, spec.width)
+            list(pool.map(lambda task: task(), source.read_tasks(image, window, target[start : window.row_stop])))
+    assert np.all(padded[:, spec.width :] == 77)
+    return target
+
+
+def write_image(sink: Sink, image: int, pixels: Pixels, band: int = 2) -> None:
+    """Write an image in bands of so many grains."""
+    spec = sink.images[image]
+    with ThreadPoolExecutor(3) as pool:
+        rows = spec.grain.rows * band
+        for start in range(0, spec.height, rows):
+            window = Window(start, min(start + rows, spec.height), 0, spec.width)
+            tasks = sink.encode_tasks(image, window, pixels[start : window.row_stop])
+            for segment in pool.map(lambda task: task(), tasks):
+                sink.append(image, segment)
+
+
+def copy(source_path: Path, path: Path, **options: Any) -> list[str]:
+    """Copy a file through source and sink; return what both have to say."""
+    with contextlib.closing(TiffSource(source_path)) as source:
+        sink = TiffSink(path, source.images, like=source, **options)
+        for image in range(len(source.images)):
+            write_image(sink, image, read_image(source, image))
+        sink.commit()
+        return source.notices + sink.notices
+
+
+def assert_same_tags(first: Path, second: Path, codes: list[int]) -> None:
+    with tifffile.TiffFile(first) as before, tifffile.TiffFile(second) as after:
+        for old, new in zip(before.pages, after.pages, strict=True):
+            for code in codes:
+                assert new.tags.valueof(code) == old.tags.valueof(code), code
+
+
+@pytest.fixture
+def simple(tmp_path: Path) -> Path:
+    path = tmp_path / "simple.tif"
+    tifffile.imwrite(path, noise((50, 40, 3)), photometric="rgb", rowsperstrip=7, compression="deflate", metadata=None)
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("compression", LOSSLESS)
+@pytest.mark.parametrize("layout", ["strips", "tiles"])
+def test_copy_keeps_pixels_and_layout(tmp_path: Path, dtype: str, compression: str, layout: str) -> None:
+    segments: dict[str, Any] = {"rowsperstrip": 5} if layout == "strips" else {"tile": (16, 32)}
+    has_predictor = compression in {"lzw", "deflate", "zstd", "lzma"}
+    kind = np.dtype(dtype).kind
+    for predictor, order, big in itertools.product([1, 3 if kind == "f" else 2], "<>", [False, True]):
+        if predictor > 1 and not has_predictor:
+            continue
+        pixels = noise((37, 45, 3), dtype)
+        before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+        with tifffile.TiffWriter(before, byteorder=order, bigtiff=big) as writer:
+            options = {"compression": compression, "predictor": predictor, "photometric": "rgb", **segments}
+            writer.write(pixels, metadata=None, **options)
+        copy(before, after, overwrite=True)
+        np.testing.assert_array_equal(tifffile.imread(after), pixels)
+        first, second = TiffSource(before), TiffSource(after)
+        assert first.layout_description == second.layout_description
+        np.testing.assert_array_equal(read_image(second, 0), pixels)
+        first.close()
+        second.close()
+
+
+@pytest.mark.parametrize("compression", ["none", "deflate"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_planar_channels_are_images(tmp_path: Path, compression: str, tile: tuple[int, int] | None, order: Any) -> None:
+    planes = noise((3, 21, 35), "uint16")
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    tifffile.imwrite(
+        before, planes, photometric="rgb", planarconfig="separate", compression=compression, tile=tile, byteorder=order
+    )
+    copy(before, after)
+    source = TiffSource(after)
+    assert [(image.height, image.width, image.channels) for image in source.images] == [(21, 35, 1)] * 3
+    np.testing.assert_array_equal(tifffile.imread(after), planes)
+    source.close()
+
+
+def test_pages_of_different_kinds(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    pages = [noise((5, 7)), noise((300, 1), "float32"), noise((1, 200, 4), "uint16")]
+    with tifffile.TiffWriter(before) as writer:
+        writer.write(pages[0], metadata=None)
+        writer.write(pages[1], metadata=None, compression="zstd", rowsperstrip=9)
+        writer.write(pages[2], metadata=None, photometric="rgb", extrasamples=["unassalpha"], tile=(32, 16))
+    copy(before, after)
+    with tifffile.TiffFile(after) as tiff:
+        assert len(tiff.pages) == len(pages)
+        for page, pixels in zip(tiff.pages, pages, strict=True):
+            np.testing.assert_array_equal(page.asarray(), pixels)
+    source = TiffSource(after)
+    assert [source.alpha(image) for image in range(3)] == [None, None, 3]
+    source.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_shape(tmp_path: Path, data: st.DataObject) -> None:
+    height, width, channels = (data.draw(st.integers(1, most)) for most in (70, 70, 5))
+    dtype = data.draw(st.sampled_from(DTYPES))
+    tile = data.draw(st.none() | st.tuples(st.sampled_from([16, 32, 48]), st.sampled_from([16, 64])))
+    options: dict[str, Any] = {"tile": tile} if tile else {"rowsperstrip": data.draw(st.integers(1, 80))}
+    pixels = noise((height, width, channels) if channels > 1 else (height, width), dtype)
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    options["planarconfig"] = "contig" if channels > 1 else None
+    options["compression"] = data.draw(st.sampled_from(LOSSLESS))
+    options["byteorder"] = data.draw(st.sampled_from("<>"))
+    tifffile.imwrite(before, pixels, photometric="minisblack", metadata=None, **options)
+    copy(before, after, overwrite=True, compression=data.draw(st.none() | st.sampled_from(LOSSLESS)))
+    np.testing.assert_array_equal(tifffile.imread(after), pixels)
+
+
+@pytest.mark.parametrize("band", [1, 3, 1000])
+def test_blocks_narrower_than_the_image(tmp_path: Path, band: int) -> None:
+    path = tmp_path / "tiles.tif"
+    pixels = noise((70, 90), "uint16")
+    tifffile.imwrite(path, pixels, tile=(16, 32), compression="deflate")
+    source = TiffSource(path)
+    sink = TiffSink(tmp_path / "out.tif", source.images, like=source)
+    for row, column in itertools.product(range(0, 70, 16), range(0, 90, 64)):
+        window = Window(row, min(row + 16, 70), column, min(column + 64, 90))
+        target = np.empty((window.rows, window.columns, 1), "uint16")
+        for task in source.read_tasks(0, window, target):
+            task()
+        for encode in sink.encode_tasks(0, window, target):
+            sink.append(0, encode())
+    sink.commit()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), pixels)
+    np.testing.assert_array_equal(read_image(source, 0, band)[..., 0], pixels)
+    source.close()
+
+
+def test_uncompressed_rows_are_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tif"
+    pixels = noise((40, 30, 3), "int32")
+    tifffile.imwrite(path, pixels, photometric="rgb", rowsperstrip=6, byteorder=">")
+    source = TiffSource(path)
+    assert source.images[0].grain == Grain(1, 30)
+    target = np.zeros((5, 30, 3), "int32")
+    for task in source.read_tasks(0, Window(13, 18, 0, 30), target):
+        task()
+    np.testing.assert_array_equal(target, pixels[13:18])
+    source.close()
+
+
+def test_reading_without_preadv(simple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "preadv", raising=False)
+    raw = tmp_path / "raw.tif"
+    tifffile.imwrite(raw, noise((50, 40, 3)), photometric="rgb")
+    for path in (simple, raw):
+        source = TiffSource(path)
+        np.testing.assert_array_equal(read_image(source, 0, 4), noise((50, 40, 3)))
+        source.close()
+
+
+def test_segments_that_are_not_stored_hold_the_fill_value(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.tif"
+    nodata = [(42113, "s", 0, "9", True)]
+    tiles = iter([np.full((16, 16), 5, "uint8"), None, None, np.full((16, 16), 6, "uint8")])
+    tifffile.imwrite(path, tiles, shape=(32, 32), dtype="uint8", tile=(16, 16), extratags=nodata)
+    source = TiffSource(path)
+    pixels = read_image(source, 0)[..., 0]
+    assert pixels[0, 0] == 5
+    assert pixels[0, 16] == pixels[16, 0] == 9
+    assert pixels[31, 31] == 6
+    source.close()
+
+
+# ------------------------------------------------------------------------------------------------- other codecs
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+@pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2)])
+def test_jpeg_stays_jpeg_with_a_notice(tmp_path: Path, photometric: str, subsampling: tuple[int, int]) -> None:
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    pixels = imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(np.full((50, 70, 3), 90, "uint8"), 95))
+    options = {"subsampling": subsampling} if photometric == "rgb" else {}
+    pixels = pixels if photometric == "rgb" else pixels[..., 0]
+    tifffile.imwrite(before, pixels, tile=(16, 32), photometric=photometric, compression="jpeg", **options)
+    notices = copy(before, after)
+    assert any("jpeg is lossy" in notice for notice in notices)
+    assert_same_tags(before, after, [259, 262, 530, 532])
+    assert np.abs(tifffile.imread(after).astype(int) - tifffile.imread(before)).max() <= 3
+
+
+def test_jpeg_becomes_rgb_under_another_codec(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    tifffile.imwrite(before, noise((40, 40, 3)), tile=(16, 16), photometric="rgb", compression="jpeg")
+    copy(before, after, compression="zstd:3")
+    with tifffile.TiffFile(after) as tiff:
+        assert tiff.pages.first.photometric == tifffile.PHOTOMETRIC.RGB
+        assert not {530, 532} & {tag.code for tag in tiff.pages.first.tags}
+    np.testing.assert_array_equal(tifffile.imread(after), tifffile.imread(before))
+
+
+@pytest.mark.parametrize("codec", ["webp", "jpeg2000", "jpegxl"])
+def test_image_codecs_lose_nothing_unless_told(tmp_path: Path, codec: str) -> None:
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    tifffile.imwrite(before, noise((45, 40, 3)), photometric="rgb", rowsperstrip=1)
+    copy(before, after, compression=codec)
+    np.testing.assert_array_equal(tifffile.imread(after), noise((45, 40, 3)))
+    again = tmp_path / "again.tif"
+    assert any("without loss" in notice for notice in copy(after, again))
+    np.testing.assert_array_equal(tifffile.imread(again), noise((45, 40, 3)))
+    lossy = tmp_path / "lossy.tif"
+    copy(before, lossy, compression=f"{codec}:50")
+    assert lossy.stat().st_size < after.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("compression", "dtype", "channels"),
+    [("jpeg", "uint16", 3), ("jpeg", "uint8", 4), ("webp", "uint8", 1), ("jpeg2000", "float32", 1)],
+)
+def test_codec_that_cannot_hold_the_image(tmp_path: Path, compression: str, dtype: str, channels: int) -> None:
+    image = ImageSpec(20, 20, channels, np.dtype(dtype), Grain(20, 20))
+    with pytest.raises(UnsupportedError, match="--compression"):
+        TiffSink(tmp_path / "out.tif", [image], compression=compression)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("compression", ["zip", "deflate:", "deflate:13", "lzw:3", "jpeg:-1", "zstd:x"])
+def test_wrong_compression(tmp_path: Path, compression: str) -> None:
+    image = ImageSpec(20, 20, 1, np.dtype("uint8"), Grain(20, 20))
+    with pytest.raises(ValueError, match="compression|level"):
+        TiffSink(tmp_path / "out.tif", [image], compression=compression)
+
+
+# ------------------------------------------------------------------------------------------------------ metadata
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_tags_survive(tmp_path: Path, order: Any, big: bool) -> None:
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    description = "Zürich · 東京".encode()
+    tags: list[tuple[int, Any, int, Any, bool]] = [
+        (33550, "d", 3, (0.5, 0.5, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 7.0, 8.0, 0.0), True),
+        (34735, "H", 8, (1, 1, 0, 1, 1024, 0, 1, 1), True),
+        (34736, "d", 2, (6378137.0, 298.25), True),
+        (34737, "s", 0, "WGS 84|", True),
+        (42112, "s", 0, "<GDALMetadata/>", True),
+        (42113, "s", 0, "0", True),
+        (700, "B", 5, b"<xmp>", True),
+        (33723, "B", 4, b"iptc", True),
+        (274, "H", 1, 6, True),
+        (285, "s", 0, "page name", True),
+        (315, "s", 0, "artist", True),
+        (33432, "s", 0, "copyright", True),
+        (50000, "I", 3, (1, 2, 3), True),
+        (280, "H", 1, 3, True),
+    ]
+    with tifffile.TiffWriter(before, byteorder=order, bigtiff=big) as writer:
+        writer.write(
+            noise((30, 30)),
+            metadata=None,
+            description=description,
+            resolution=(300.5, 200.25),
+            resolutionunit="CENTIMETER",
+            iccprofile=b"profile bytes",
+            datetime="2020:01:02 03:04:05",
+            software="scanner",
+            extratags=tags,
+            subfiletype=2,
+        )
+    copy(before, after)
+    kept = [254, 270, 282, 283, 296, 305, 306, 34675, *(tag[0] for tag in tags if tag[0] != 280)]
+    assert_same_tags(before, after, kept)
+    with tifffile.TiffFile(after) as tiff:
+        assert 280 not in tiff.pages.first.tags
+        assert tiff.pages.first.geotiff_tags["GTModelTypeGeoKey"] == 1
+    source = TiffSource(after)
+    assert source.metadata.resolution == pytest.approx((30050, 20025))
+    assert source.metadata.icc_profile == b"profile bytes"
+    assert source.metadata.text["Description"] == description.decode()
+    source.close()
+
+
+def test_metadata_of_another_format(tmp_path: Path) -> None:
+    image = ImageSpec(20, 30, 2, np.dtype("uint16"), Grain(1, 30))
+    metadata = Metadata((11811.0, 5905.5), b"icc", b"exif", {"Description": "ünï", "Author": "me", "Odd": "x"})
+    sink = TiffSink(tmp_path / "out.tif", [image, image], metadata=metadata, compression="deflate:9")
+    for number in (0, 1):
+        write_image(sink, number, noise((20, 30, 2), "uint16"))
+    sink.commit()
+    assert any("Exif" in notice and "Odd" in notice for notice in sink.notices)
+    source = TiffSource(tmp_path / "out.tif")
+    assert source.metadata == Metadata((11811.0, 5905.5), b"icc", None, {"Description": "ünï", "Author": "me"})
+    assert source.alpha(1) == 1
+    assert len(source.images) == 2
+    np.testing.assert_array_equal(read_image(source, 1), noise((20, 30, 2), "uint16"))
+    source.close()
+
+
+def test_smaller_versions_are_left_out_with_a_notice(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    with tifffile.TiffWriter(before) as writer:
+        writer.write(noise((64, 64)), metadata=None, subifds=1, tile=(16, 16))
+        writer.write(noise((32, 32)), metadata=None, subfiletype=1, tile=(16, 16))
+        writer.write(noise((16, 16)), metadata=None, subfiletype=1)
+    notices = copy(before, after)
+    assert any("SubIFDs" in notice for notice in notices)
+    assert any("1 smaller version" in notice for notice in notices)
+    with tifffile.TiffFile(after) as tiff:
+        assert len(tiff.pages) == 1
+        assert 330 not in tiff.pages.first.tags
+
+
+def test_imagej_stack_stays_one(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.tif", tmp_path / "after.tif"
+    stack = noise((3, 200, 3000), "uint16")
+    with tifffile.TiffWriter(before, imagej=True) as writer:
+        writer.write(stack)
+    copy(before, after)
+    with tifffile.TiffFile(after) as tiff:
+        assert tiff.is_imagej
+        assert tiff.series[0].dataoffset is not None  # one run of bytes
+        np.testing.assert_array_equal(tiff.asarray(), stack)
+
+
+@pytest.mark.parametrize(("compression", "big"), [("none", False), ("deflate", True)])
+def test_large_outputs_are_bigtiff(tmp_path: Path, compression: str, big: bool) -> None:
+    image = ImageSpec(30_000, 100_000, 1, np.dtype("uint8"), Grain(1, 100_000))
+    sink = TiffSink(tmp_path / "out.tif", [image], compression=compression)
+    assert sink._byte_layout.big is big
+    sink.abort()
+
+
+# -------------------------------------------------------------------------------------------------------- refusals
+
+
+def write_bilevel(path: Path) -> None:
+    tifffile.imwrite(path, np.zeros((20, 20), bool))
+
+
+def write_palette(path: Path) -> None:
+    colours = np.zeros((3, 256), "uint16")
+    tifffile.imwrite(path, noise((20, 20)), photometric="palette", colormap=colours)
+
+
+def write_twelve_bits(path: Path) -> None:
+    tifffile.imwrite(path, noise((20, 20), "uint16"), bitspersample=12)
+
+
+def write_complex(path: Path) -> None:
+    tifffile.imwrite(path, noise((20, 20)).astype("complex64"))
+
+
+def write_volume(path: Path) -> None:
+    tifffile.imwrite(path, noise((16, 20, 20)), volumetric=True, photometric="minisblack")
+
+
+def write_mosaic(path: Path) -> None:
+    tifffile.imwrite(path, noise((20, 20)), photometric="cfa")
+
+
+def write_hidden_images(path: Path) -> None:
+    tifffile.imwrite(path, noise((5, 20, 20)), truncate=True, photometric="minisblack", metadata={"axes": "ZYX"})
+
+
+@pytest.mark.parametrize(
+    "write",
+    [write_bilevel, write_palette, write_twelve_bits, write_complex, write_volume, write_mosaic, write_hidden_images],
+)
+def test_unsupported_pages(tmp_path: Path, write: Any) -> None:
+    path = tmp_path / "in.tif"
+    write(path)
+    with pytest.raises(UnsupportedError, match="page 1|directories") as caught:
+        TiffSource(path)
+    assert caught.value.path == str(path)
+    assert caught.value.remedy
+
+
+def test_inputs_that_are_no_tiff(tmp_path: Path) -> None:
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.tif").write_text("no TIFF file at all")
+    facts = {"missing.tif": "no such file", ".": "is a directory", "empty.tif": "empty", "text.tif": "not a TIFF"}
+    for name, fact in facts.items():
+        with pytest.raises(UnreadableError, match=fact):
+            TiffSource(tmp_path / name)
+
+
+def read_all(path: Path) -> None:
+    source = TiffSource(path)
+    try:
+        for image, spec in enumerate(source.images):
+            if spec.height * spec.row_bytes < 1 << 22:  # larger claims are the planner's to refuse
+                read_image(source, image, 8)
+    finally:
+        source.close()
+
+
+def small_files(directory: Path) -> list[Path]:
+    options: list[dict[str, Any]] = [
+        {"compression": "zlib", "predictor": 2, "tile": (16, 16)},
+        {"compression": "lzw", "rowsperstrip": 5, "byteorder": ">"},
+        {"rowsperstrip": 4, "bigtiff": True},
+        {"compression": "jpeg", "tile": (16, 16)},
+        {"compression": "jpeg2000", "tile": (16, 16)},
+    ]
+    paths = []
+    for number, option in enumerate(options):
+        path = directory / f"small{number}.tif"
+        order, big = option.pop("byteorder", "<"), option.pop("bigtiff", False)
+        with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as writer:
+            for _ in range(2):
+                writer.write(noise((30, 40, 3)), photometric="rgb", metadata=None, description="text", **option)
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_damaged_files_never_crash(tmp_path: Path, number: int, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = small_files(tmp_path)[number].read_bytes()
+    read_all(tmp_path / f"small{number}.tif")
+    generator = np.random.default_rng(number)
+    damaged = tmp_path / "damaged.tif"
+    refused = 0
+    for length in np.linspace(1, len(whole) - 1, 40, dtype=int):
+        damaged.write_bytes(whole[:length])
+        with pytest.raises(UnreadableError):
+            read_all(damaged)
+    for _ in range(150):
+        mutated = bytearray(whole)
+        start = int(generator.integers(0, len(whole)) if generator.random() < 0.5 else generator.integers(0, 300))
+        mutated[start : start + 2] = generator.bytes(len(mutated[start : start + 2]))
+        damaged.write_bytes(mutated)
+        try:
+            read_all(damaged)
+        except BlurfastError as error:
+            assert error.path == str(damaged)
+            refused += 1
+    assert refused > 10
+    assert capfd.readouterr() == ("", "")
+
+
+def test_short_segment_names_page_and_segment(tmp_path: Path) -> None:
+    path = tmp_path / "short.tif"
+    strips = [imagecodecs.deflate_encode(bytes(size)) for size in (400, 400, 100)]
+    tifffile.imwrite(path, iter(strips), shape=(60, 20), dtype="uint8", rowsperstrip=20, compression="zlib")
+    with pytest.raises(UnreadableError, match="segment 3 of page 1"):
+        read_all(path)
+
+
+def test_impossible_sizes_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    path = tmp_path / "huge.tif"
+    strip = imagecodecs.deflate_encode(bytes(400))
+    tifffile.imwrite(path, iter([strip]), shape=(20, 20), dtype="uint8", rowsperstrip=20, compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tags = tiff.pages.first.tags
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tags[name].overwrite(60_000)
+    with pytest.raises(UnreadableError, match="fewer bytes than its pixels need"):
+        TiffSource(path)
+
+
+# --------------------------------------------------------------------------------------------- output that fails
+
+
+def test_existing_output(simple: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.tif"
+    output.write_text("precious")
+    with pytest.raises(OutputExistsError):
+        copy(simple, output)
+    assert output.read_text() == "precious"
+    copy(simple, output, overwrite=True)
+    copy(output, output, overwrite=True)
+    np.testing.assert_array_equal(tifffile.imread(output), tifffile.imread(simple))
+
+
+@pytest.mark.parametrize("bytes_left", [0, 100, 5000])
+def test_full_disk(simple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_left: int) -> None:
+    class FullDisk(tiff_sink.AtomicFile):
+        """An output on a disk with room for a few bytes."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            write, written = self.file.write, 0
+
+            def write_a_little(data: bytes) -> int:
+                nonlocal written
+                written += len(data)
+                if written > bytes_left:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return write(data)
+
+            monkeypatch.setattr(self, "file", FileWith(self.file, write_a_little))
+
+    class FileWith:
+        """A file with another write method, which a buffered file does not let us replace."""
+
+        def __init__(self, file: Any, write: Any) -> None:
+            self._file, self.write = file, write
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    monkeypatch.setattr(tiff_sink, "AtomicFile", FullDisk)
+    source = TiffSource(simple)
+    sink = None
+    with pytest.raises(UnwritableError, match="disk is full"):  # noqa: PT012 - any of the calls may be the one
+        sink = TiffSink(tmp_path / "out.tif", source.images, like=source)
+        write_image(sink, 0, noise((50, 40, 3)))
+        sink.commit()
+    if sink is not None:
+        sink.abort()
+    assert list(tmp_path.iterdir()) == [simple]
+    source.close()
+
+
+def test_abort_leaves_nothing(simple: Path, tmp_path: Path) -> None:
+    threads = threading.enumerate()
+    source = TiffSource(simple)
+    sink = TiffSink(tmp_path / "out.tif", source.images, like=source)
+    write_image(sink, 0, noise((50, 40, 3)))
+    sink.abort()
+    sink.abort()
+    assert list(tmp_path.iterdir()) == [simple]
+    assert threading.enumerate() == threads
+    finished = TiffSink(tmp_path / "out.tif", source.images, like=source)
+    with pytest.raises(RuntimeError, match="missing"):
+        finished.commit()
+    write_image(finished, 0, noise((50, 40, 3)))
+    finished.commit()
+    finished.abort()
+    assert (tmp_path / "out.tif").exists()
+    source.close()
+
+
+def test_images_must_fit_the_layout(simple: Path, tmp_path: Path) -> None:
+    source = TiffSource(simple)
+    for images in ([], [ImageSpec(50, 41, 3, np.dtype("uint8"), Grain(1, 41))]):
+        with pytest.raises(ValueError, match="layout"):
+            TiffSink(tmp_path / "out.tif", images, like=source)
+    source.close()
+
+
+def test_tifffile_stays_silent() -> None:
+    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("tifffile").handlers)
+    assert tiff_source.TiffSource is TiffSource
