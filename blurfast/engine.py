@@ -39,7 +39,7 @@ def filter_array(plan: Plan, image: Pixels, target: Pixels) -> None:
 def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: Progress | None = None) -> None:
     """Filter all images of `source` into `sink`, and complete it.
 
-    Whatever goes wrong, and on an interrupt, no thread is left and the sink is aborted.
+    Both are closed in any case. Whatever goes wrong, and on an interrupt, no thread is left and the sink is aborted.
     """
     total = sum(plan.image.height * plan.image.width for plan in plans)
     try:
@@ -51,8 +51,10 @@ def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: P
                     if progress is not None:
                         progress(done, total)
             writer.finish()
+        source.close()  # the output may take the place of the input
         sink.commit()
     finally:
+        source.close()
         sink.abort()
 
 

@@ -1,152 +1,47 @@
-"""PNG: kernels against plain Python, files against Pillow and OpenCV, and what is wrong with a file is said."""
+"""PNG: the kernels against plain Python, files against Pillow and OpenCV."""
 
 from __future__ import annotations
 
-import io
+import errno
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from blurfast.cpu import objects
-from blurfast.errors import OutputExistsError, UnreadableError, UnsupportedError
+from blurfast.errors import OutputExistsError, UnreadableError, UnsupportedError, UnwritableError
+from blurfast.io import png_sink
 from blurfast.io.base import Grain, ImageSpec, Window
 from blurfast.io.metadata import Metadata
-from blurfast.io.png import NotStreamableError, PngSink, PngSource, is_streamable
+from blurfast.io.png import PngSink, PngSource
 from blurfast.io.png_sink import adler32_combine
+from tests.png_files import (
+    SIGNATURE,
+    SMALL,
+    chunk,
+    chunks_in,
+    deflated,
+    feed,
+    filtered_row,
+    header,
+    noise,
+    png,
+    predict,
+    read,
+    read_bytes,
+    read_file,
+    smooth,
+    spec_of,
+    write_file,
+)
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 PIXEL_BYTES = [1, 2, 3, 4, 6, 8]
-
-
-# ------------------------------------------------------------------------------------------------ plain Python
-
-
-def predict(kind: int, left: int, above: int, above_left: int) -> int:
-    if kind == 4:
-        estimate = left + above - above_left
-        return min((left, above, above_left), key=lambda value: abs(value - estimate))
-    return (0, left, above, (left + above) // 2)[kind]
-
-
-def filtered_row(kind: int, row: bytes, above: bytes, pixel_bytes: int) -> bytes:
-    def at(values: bytes, index: int) -> int:
-        return values[index] if index >= 0 else 0
-
-    residuals = [
-        (row[i] - predict(kind, at(row, i - pixel_bytes), above[i], at(above, i - pixel_bytes))) % 256
-        for i in range(len(row))
-    ]
-    return bytes([kind, *residuals])
-
-
-def filtered_rows(rows: np.ndarray, kinds: list[int], pixel_bytes: int) -> bytes:
-    previous = [np.zeros_like(rows[0]), *rows[:-1]]
-    return b"".join(
-        filtered_row(kinds[i % len(kinds)], row.tobytes(), above.tobytes(), pixel_bytes)
-        for i, (row, above) in enumerate(zip(rows, previous, strict=True))
-    )
-
-
-def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def header(pixels: np.ndarray, **changes: int) -> bytes:
-    height, width, channels = pixels.shape
-    fields = {
-        "width": width, "height": height, "depth": 8 * pixels.itemsize, "colour": COLOUR_TYPES[channels],
-        "compression": 0, "filtering": 0, "interlacing": 0,
-    } | changes  # fmt: skip
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", *fields.values()))
-
-
-def deflated(pixels: np.ndarray, kinds: list[int]) -> bytes:
-    stored = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder(">"))).view(np.uint8)
-    rows = stored.reshape(len(pixels), -1)
-    return zlib.compress(filtered_rows(rows, kinds, pixels.shape[2] * pixels.itemsize))
-
-
-def png(pixels: np.ndarray, kinds: list[int] | None = None, before: bytes = b"", after: bytes = b"") -> bytes:
-    data = deflated(pixels, kinds or [0])
-    return SIGNATURE + header(pixels) + before + chunk(b"IDAT", data) + after + chunk(b"IEND")
-
-
-def chunks_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(SIGNATURE)
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        kind, content = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-        assert int.from_bytes(data[at + 8 + length : at + 12 + length], "big") == zlib.crc32(kind + content)
-        yield kind, content
-        at += 12 + length
-
-
-# ------------------------------------------------------------------------------------------------ driving by hand
-
-
-def noise(shape: tuple[int, int, int], dtype: type[np.generic] = np.uint8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def smooth(shape: tuple[int, int, int], dtype: type[np.generic] = np.uint8) -> np.ndarray:
-    steps = np.random.default_rng(1).integers(-2, 3, shape)
-    return np.cumsum(np.cumsum(steps, axis=0), axis=1).astype(dtype)
-
-
-def windows(height: int, width: int, rows: int) -> list[Window]:
-    return [Window(first, min(first + rows, height), 0, width) for first in range(0, height, rows)]
-
-
-def read(source: PngSource, rows: int = 7) -> np.ndarray:
-    (spec,) = source.images
-    pixels = np.zeros((spec.height, spec.width + 1, spec.channels), spec.dtype)  # a ring buffer's rows have gaps
-    for window in windows(spec.height, spec.width, rows):
-        (task,) = source.read_tasks(0, window, pixels[window.row_start : window.row_stop, : spec.width])
-        task()
-    assert not pixels[:, spec.width :].any()
-    return pixels[:, : spec.width]
-
-
-def read_file(path: Path, rows: int = 7) -> np.ndarray:
-    source = PngSource(path)
-    try:
-        return read(source, rows)
-    finally:
-        source.close()
-
-
-def read_bytes(data: bytes, directory: Path, rows: int = 7) -> np.ndarray:
-    path = directory / "crafted.png"
-    path.write_bytes(data)
-    return read_file(path, rows)
-
-
-def spec_of(pixels: np.ndarray) -> ImageSpec:
-    height, width, channels = pixels.shape
-    return ImageSpec(height, width, channels, pixels.dtype, Grain(1, width))
-
-
-def feed(sink: PngSink, pixels: np.ndarray, rows: int = 7) -> None:
-    for window in windows(pixels.shape[0], pixels.shape[1], rows):
-        tasks = sink.encode_tasks(0, window, pixels[window.row_start : window.row_stop])
-        segments = [task() for task in reversed(tasks)]  # the order is not theirs to choose
-        for segment in reversed(segments):
-            sink.append(0, segment)
-
-
-def write_file(path: Path, pixels: np.ndarray, rows: int = 7, **options) -> None:
-    sink = PngSink(path, [spec_of(pixels)], **options)
-    feed(sink, pixels, rows)
-    sink.commit()
 
 
 # ------------------------------------------------------------------------------------------------ kernels
@@ -217,8 +112,8 @@ def test_unfilter_stops_at_an_unknown_filter(kernels):
     assert target.tolist() == [1, 2, 0, 0]
 
 
-@given(st.binary(max_size=3000), st.binary(max_size=3000), st.integers(0, 0xFFFFFFFF))
-def test_adler32_combine(first, second, start):
+@given(st.binary(max_size=3000), st.binary(max_size=3000))
+def test_adler32_combine(first, second):
     combined = adler32_combine(zlib.adler32(first), zlib.adler32(second), len(second))
     assert combined == zlib.adler32(first + second)
 
@@ -318,155 +213,6 @@ def test_reading_begins_anew_at_the_first_row_and_refuses_gaps(tmp_path):
     source.read_tasks(0, Window(4, 8, 0, 9), target)[0]()
     np.testing.assert_array_equal(target, pixels[4:8])
     source.close()
-
-
-# ------------------------------------------------------------------------------------------------ damage
-
-
-def structural_places(data: bytes) -> list[int]:
-    places = set(range(len(SIGNATURE) + 1))
-    at = len(SIGNATURE)
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        end = at + 12 + length
-        places |= {at + i for i in range(10)} | {end - i for i in range(1, 10)} | {at + 8 + length // 2}
-        at = end
-    return sorted(place for place in places if place < len(data))
-
-
-@pytest.fixture
-def rich_file() -> bytes:
-    text = chunk(b"tEXt", b"Title\0noise")
-    return png(noise((12, 10, 3)), [4, 1, 3], before=chunk(b"gAMA", struct.pack(">I", 45455)) + text, after=text)
-
-
-def test_a_file_cut_off_anywhere_is_unreadable(tmp_path, rich_file):
-    for length in range(len(rich_file)):
-        with pytest.raises(UnreadableError):
-            read_bytes(rich_file[:length], tmp_path)
-
-
-def test_a_bit_flipped_in_any_structure_is_found(tmp_path, rich_file):
-    for place in structural_places(rich_file):
-        for bit in range(8):
-            data = bytearray(rich_file)
-            data[place] ^= 1 << bit
-            with pytest.raises(UnreadableError):
-                read_bytes(bytes(data), tmp_path)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
-@given(data=st.data())
-def test_mutations_never_raise_anything_else(tmp_path, rich_file, data):
-    mutated = bytearray(rich_file)
-    for _ in range(data.draw(st.integers(1, 4))):
-        start = data.draw(st.integers(0, len(mutated) - 1))
-        stop = data.draw(st.integers(start, min(start + 6, len(mutated))))
-        mutated[start:stop] = data.draw(st.binary(max_size=6))
-    try:
-        pixels = read_bytes(bytes(mutated), tmp_path)
-    except UnreadableError as error:
-        assert error.path
-        assert error.fact
-    else:
-        np.testing.assert_array_equal(pixels, noise((12, 10, 3)))
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
-@given(stream=st.binary(max_size=400), wrapped=st.booleans())
-def test_any_stream_in_sound_chunks(tmp_path, stream, wrapped):
-    content = zlib.compress(stream) if wrapped else stream
-    file = SIGNATURE + header(noise((12, 10, 3))) + chunk(b"IDAT", content) + chunk(b"IEND")
-    try:
-        pixels = read_bytes(file, tmp_path)
-    except UnreadableError:
-        return
-    assert wrapped
-    assert pixels.shape == (12, 10, 3)
-
-
-SMALL = noise((3, 4, 3))
-STREAM = deflated(SMALL, [1])
-HEAD = SIGNATURE + header(SMALL)
-END = chunk(b"IEND")
-TOO_MUCH = zlib.compress(zlib.decompress(STREAM) + b"\0")
-BAD_FILTER = zlib.compress(zlib.decompress(STREAM)[:26] + b"\x05" + bytes(12))
-
-
-@pytest.mark.parametrize(
-    ("data", "fact"),
-    [
-        (b"", "the file is empty"),
-        (b"BM" + bytes(60), "is not a PNG file"),
-        (SIGNATURE + chunk(b"IDAT", STREAM) + END, "its header is missing"),
-        (HEAD + END, "it has no pixels"),
-        (HEAD, "the file ends before its pixels begin"),
-        (HEAD + chunk(b"IDAT", STREAM), "the file ends after its last row, without an end mark"),
-        (HEAD + chunk(b"IDAT", STREAM[:30])[:-4], "the file ends after row 1 of 3"),
-        (HEAD + chunk(b"IDAT", STREAM[:30]) + END, "its pixels end after row 1 of 3"),
-        (HEAD + chunk(b"IDAT", zlib.compress(bytes(26))) + END, "its pixels end after row 2 of 3"),
-        (HEAD + chunk(b"IDAT", STREAM[:-1]) + END, "the checksum of its pixels is missing"),
-        (HEAD + chunk(b"IDAT", STREAM[:-1] + b"\0") + END, "its compressed data are damaged near row"),
-        (HEAD + chunk(b"IDAT", TOO_MUCH) + END, "it holds more than the 3 rows"),
-        (HEAD + chunk(b"IDAT", STREAM + b"x") + END, "there are data after the end of the pixels"),
-        (HEAD + chunk(b"IDAT", STREAM) + chunk(b"IDAT", b"x") + END, "there are data after the end of the pixels"),
-        (HEAD + chunk(b"IDAT", BAD_FILTER) + END, "row 3 has a filter that does not exist"),
-        (HEAD + chunk(b"IDAT", STREAM)[:-1] + b"\0" + END, "the checksum of its IDAT chunk is wrong"),
-        (HEAD + chunk(b"IDAT", STREAM) + chunk(b"tIME", bytes(7)) + chunk(b"IDAT") + END, "sequence of chunks"),
-        (SIGNATURE + header(SMALL, width=0) + END, "its header declares 0 x 3 pixels"),
-        (SIGNATURE + header(SMALL, height=2**31) + END, "its header declares 4 x 2147483648 pixels"),
-        (SIGNATURE + header(SMALL, depth=7) + END, "its header declares colour type 2 with 7 bits"),
-        (SIGNATURE + header(SMALL, colour=5) + END, "its header declares colour type 5 with 8 bits"),
-        (SIGNATURE + header(SMALL, interlacing=2) + END, "methods that do not exist"),
-        (SIGNATURE + chunk(b"IHDR", bytes(12)) + END, "wrong size"),
-        (
-            SIGNATURE + header(SMALL, width=2**31 - 1, height=2**31 - 1, depth=16, colour=6)
-            + chunk(b"IDAT", STREAM) + END,
-            "bytes cannot hold 2147483647 x 2147483647 pixels",
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_is_said(tmp_path, data, fact):
-    with pytest.raises(UnreadableError) as raised:
-        read_bytes(data, tmp_path)
-    assert fact in raised.value.fact
-    assert str(tmp_path / "crafted.png") in str(raised.value)
-
-
-def test_bytes_after_the_end_are_ignored(tmp_path, rich_file):
-    np.testing.assert_array_equal(read_bytes(rich_file + b"left over", tmp_path), noise((12, 10, 3)))
-
-
-def test_missing_file_and_directory(tmp_path):
-    for path in (tmp_path / "absent.png", tmp_path):
-        with pytest.raises(UnreadableError, match="cannot be opened"):
-            PngSource(path)
-        with pytest.raises(UnreadableError, match="cannot be opened"):
-            is_streamable(path)
-
-
-def test_unknown_critical_chunk_is_not_supported(tmp_path):
-    with pytest.raises(UnsupportedError, match="needs the unknown chunk CgBI"):
-        read_bytes(png(SMALL, before=chunk(b"CgBI", b"1234")), tmp_path)
-
-
-@pytest.mark.parametrize("mode", ["1", "P", "P4", "interlaced", "key"])
-def test_what_cannot_be_streamed(tmp_path, mode):
-    path = tmp_path / "a.png"
-    if mode == "interlaced":
-        path.write_bytes(png(SMALL).replace(header(SMALL), header(SMALL, interlacing=1)))
-    elif mode == "key":
-        path.write_bytes(png(SMALL, before=chunk(b"tRNS", bytes(6))))
-    else:
-        Image.new(mode[:1], (9, 9)).save(path, bits=4 if mode == "P4" else None)
-    assert not is_streamable(path)
-    with pytest.raises(NotStreamableError, match="interlaced|palette|1 bits|stands for transparency"):
-        PngSource(path)
-
-
-def test_what_can_be_streamed(tmp_path, rich_file):
-    (tmp_path / "a.png").write_bytes(rich_file)
-    assert is_streamable(tmp_path / "a.png")
 
 
 # ------------------------------------------------------------------------------------------------ metadata
@@ -635,12 +381,11 @@ def test_levels_are_from_1_to_9(tmp_path, level):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_memory_stream_equivalent(tmp_path):
-    """A whole copy, like the engine makes it: read, write, read again by Pillow."""
-    pixels = smooth((64, 80, 4))
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    copied = read_bytes(stream.getvalue(), tmp_path, 16)
-    write_file(tmp_path / "copy.png", copied, 16)
-    with Image.open(tmp_path / "copy.png") as image:
-        np.testing.assert_array_equal(np.asarray(image), pixels)
+def test_a_full_disk_is_reported(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(png_sink, "write_chunk", refuse)
+    with pytest.raises(UnwritableError, match="the disk is full"):
+        PngSink(tmp_path / "a.png", [spec_of(SMALL)])
+    assert list(tmp_path.iterdir()) == []

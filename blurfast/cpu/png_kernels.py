@@ -307,24 +307,40 @@ def apply_filter(filter_type, source, start, length, pixel_bytes, above, above_s
 
 
 @njit(**OPTIONS)
+def residual_sizes(like, source, at, pixel_bytes, above, above_at):
+    """Return the sums of magnitudes that the five filters leave of as many bytes as `like` has."""
+    value, over = load_bytes(source, at, like), load_bytes(above, above_at, like)
+    left, above_left = load_bytes(source, at - pixel_bytes, like), load_bytes(above, above_at - pixel_bytes, like)
+    return (
+        sum_of_magnitudes(value),
+        sum_of_magnitudes(residual(SUB, value, left, over, above_left)),
+        sum_of_magnitudes(residual(UP, value, left, over, above_left)),
+        sum_of_magnitudes(residual(AVERAGE, value, left, over, above_left)),
+        sum_of_magnitudes(residual(PAETH, value, left, over, above_left)),
+    )
+
+
+@njit(**OPTIONS)
 def best_filter(source, start, length, pixel_bytes, above, above_start):
     """Return the filter whose residuals have the smallest sum of magnitudes, the usual guess at what deflates best.
 
-    The first pixel and the last few bytes do not take part, which decides nothing in rows of any length.
+    The first pixel, which has none on its left, does not take part.
     """
-    long = zeros(LONG)
+    long, single = zeros(LONG), zeros(1)
     none = sub = up = mean = nearest = 0
     index = pixel_bytes
-    while index + LONG <= length:
-        value, over = load_bytes(source, start + index, long), load_bytes(above, above_start + index, long)
-        left = load_bytes(source, start + index - pixel_bytes, long)
-        above_left = load_bytes(above, above_start + index - pixel_bytes, long)
-        none += sum_of_magnitudes(value)
-        sub += sum_of_magnitudes(minus(value, left))
-        up += sum_of_magnitudes(minus(value, over))
-        mean += sum_of_magnitudes(minus(value, average(left, over)))
-        nearest += sum_of_magnitudes(minus(value, paeth(left, over, above_left)))
-        index += LONG
+    while index < length:
+        if index + LONG <= length:
+            sizes = residual_sizes(long, source, start + index, pixel_bytes, above, above_start + index)
+            index += LONG
+        else:
+            sizes = residual_sizes(single, source, start + index, pixel_bytes, above, above_start + index)
+            index += 1
+        none += sizes[0]
+        sub += sizes[1]
+        up += sizes[2]
+        mean += sizes[3]
+        nearest += sizes[4]
     smallest = min(min(min(none, sub), min(up, mean)), nearest)
     if smallest == none:
         return NONE

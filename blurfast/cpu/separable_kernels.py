@@ -28,6 +28,8 @@ from blurfast.cpu.simd import (
     multiply_add,
     nearest_even_integer,
     nearest_integer,
+    pixels_per_line,
+    prefetch,
     read,
     read_pixel,
     store,
@@ -160,6 +162,16 @@ def fill_line(value, index, target, target_start, length):
 
 
 @njit(**OPTIONS)
+def prefetch_rows(pixels, pixel_pitch, row_map, first_row, start, length):
+    """Ask for a piece of two rows that are packed next, so that they arrive while this panel is filtered."""
+    for row in range(first_row, first_row + 2):
+        source_row = read(row_map, row)
+        if source_row >= 0:
+            for index in range(0, length, pixels_per_line(pixels)):
+                prefetch(pixels, source_row * pixel_pitch + start + index)
+
+
+@njit(**OPTIONS)
 def transpose_group(rows, row_count, column_count, columns, start, pitch):
     """Store rows as columns, block by block; the last block may exceed both counts."""
     lanes = lanes_of(rows)
@@ -193,8 +205,13 @@ def vertical(
             else:
                 start = source_row * pixel_pitch + first_element + offset
                 pack_line(pixels, start, width, panel, row * panel_pitch, full_width)
+        next_start = first_element + offset + panel_width
         for column in range(0, full_width, group):
+            next_length = min(group, element_count - offset - panel_width - column)
             for row in range(0, row_count, 2):
+                prefetch_rows(pixels, pixel_pitch, row_map, row, next_start + column, next_length)
+                if row < tap_count - 1:
+                    prefetch_rows(pixels, pixel_pitch, row_map, row_count + row, next_start + column, next_length)
                 filter_pair(
                     panel, row * panel_pitch + column, panel_pitch, group, taps, tap_count, reference, gains, rounded,
                     filtered, row * column_pitch, column_pitch,

@@ -27,6 +27,7 @@ from numba.core.extending import intrinsic, register_model
 from blurfast.cpu import machine
 
 VECTOR_BITS = machine.vector_bits()
+CACHE_LINE_BYTES = 64
 
 _INDEX = ir.IntType(32)
 
@@ -270,6 +271,33 @@ def copy_pixels(typing_context, source, source_index, target, target_index, sums
         return context.get_dummy_value()
 
     return types.void(source, types.int64, target, types.int64, sums), generate
+
+
+@intrinsic
+def prefetch(typing_context, pixels, index):
+    """Ask for the cache line of a pixel that will be read soon."""
+
+    def generate(context, builder, signature, arguments):
+        byte_pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [byte_pointer, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), byte_pointer)
+        for_reading, keep_in_all_caches, data = number(0), number(3), number(1)
+        builder.call(function, [address, for_reading, keep_in_all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(pixels, types.int64), generate
+
+
+@intrinsic
+def pixels_per_line(typing_context, pixels):
+    """Return the pixels in a cache line, as a compile-time constant."""
+    count = CACHE_LINE_BYTES // _byte_size(pixels.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(64), count)
+
+    return types.int64(pixels), generate
 
 
 @intrinsic

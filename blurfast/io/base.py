@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from blurfast.io.metadata import Metadata
+
 Pixels = NDArray[Any]
 """Pixels of one image or of a part of it, shaped (rows, columns, channels)."""
 
@@ -65,6 +67,8 @@ class ImageSpec:
         Whether rows can only be read once, from the top down, and in full width.
     task_bytes
         Memory that one running task needs beside its part of the target.
+    alpha
+        The channel that holds the opacity by which the others are to be weighted; None without one.
     """
 
     height: int
@@ -74,6 +78,7 @@ class ImageSpec:
     grain: Grain
     sequential: bool = False
     task_bytes: int = 0
+    alpha: int | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -99,6 +104,22 @@ class Source(Protocol):
         """Release the file. No task runs any more."""
 
 
+class FileSource(Source, Protocol):
+    """A source that is a file."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the file says about its first image."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What the file holds that is left out, one sentence each."""
+
+    @property
+    def layout_description(self) -> list[dict[str, Any]]:
+        """How each page is stored, in plain words and numbers."""
+
+
 class Sink(Protocol):
     """Something that pixels can be written to, in raster order of segments, one image after the other."""
 
@@ -120,3 +141,11 @@ class Sink(Protocol):
 
     def abort(self) -> None:
         """Leave nothing behind. Harmless after `commit`."""
+
+
+class FileSink(Sink, Protocol):
+    """A sink that is a file."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What the user may not expect of the output, one sentence each."""

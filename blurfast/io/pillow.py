@@ -163,8 +163,8 @@ class PillowSink:
             dataclasses.replace(spec, grain=Grain(1, spec.width), sequential=False, task_bytes=0)
         ]
         self.held_bytes = spec.height * spec.row_bytes
-        self._output = AtomicFile(path, overwrite=overwrite)
         self._pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
+        self._output = AtomicFile(path, overwrite=overwrite)
 
     def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], None]]:
         """Return the one task that collects the pixels of `window`."""

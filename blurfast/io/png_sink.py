@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -91,7 +92,10 @@ class PngSink:
         self._adler = 1
         self._bytes_appended = 0
         self._output = AtomicFile(path, overwrite=overwrite)
-        self._write_start(chunks_of(metadata) if like is None else _chunks_like(like, self._header))
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(self._output.abort)
+            self._write_start(chunks_of(metadata) if like is None else _chunks_like(like, self._header))
+            on_failure.pop_all()
 
     def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], Deflated]]:
         """Return the tasks that filter and deflate the rows of `window`, about 1 MiB each. Called in order."""

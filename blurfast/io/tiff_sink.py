@@ -147,6 +147,8 @@ class TiffSink:
     ----------
     notices
         What the user may not expect of the output, one sentence each.
+    byte_layout
+        Byte order, and whether the output is a BigTIFF.
 
     Raises
     ------
@@ -174,12 +176,12 @@ class TiffSink:
         layouts = [_default_layout(image) for image in images] if like is None else _layouts_like(like, images)
         self._pages = [self._page(layout, requested) for layout in layouts]
         self._planes = [(page, plane) for page in self._pages for plane in range(page.layout.planes)]
-        self._byte_layout = _byte_layout(self._pages, like)
+        self.byte_layout = _byte_layout(self._pages, like)
         self._copied_tags = self._tags_to_copy(like, metadata)
         self._position = 0
         self._output = AtomicFile(path, overwrite=overwrite)
         try:
-            self._write(self._byte_layout.header(0))
+            self._write(self.byte_layout.header(0))
         except UnwritableError:
             self.abort()
             raise
@@ -215,7 +217,7 @@ class TiffSink:
         lost = tiff_tags.text_without_tag(metadata) + (["Exif"] if metadata.exif else [])
         if lost:
             self.notices.append(f"metadata that TIFF has no tag for are not kept: {', '.join(lost)}")
-        return [tiff_tags.metadata_tags(metadata, self._byte_layout)] * len(self._pages)
+        return [tiff_tags.metadata_tags(metadata, self.byte_layout)] * len(self._pages)
 
     @property
     def images(self) -> list[ImageSpec]:
@@ -228,7 +230,7 @@ class TiffSink:
         segments = page.segments(plane, window)
         group = max(1, _TASK_BYTES // page.layout.segment_bytes)
         return [
-            partial(page.encoded, segments[start : start + group], window, pixels, self._byte_layout.order)
+            partial(page.encoded, segments[start : start + group], window, pixels, self.byte_layout.order)
             for start in range(0, len(segments), group)
         ]
 
@@ -246,17 +248,17 @@ class TiffSink:
             raise RuntimeError("segments are missing")
         self._write(bytes(self._position % 2))
         tags = [
-            page.tags(self._byte_layout, copied) for page, copied in zip(self._pages, self._copied_tags, strict=True)
+            page.tags(self.byte_layout, copied) for page, copied in zip(self._pages, self._copied_tags, strict=True)
         ]
         first_directory = self._position
-        self._write(self._byte_layout.directories(tags, first_directory))
+        self._write(self.byte_layout.directories(tags, first_directory))
         with self._output.translated_errors():
             self._output.file.seek(0)
-            self._output.file.write(self._byte_layout.header(first_directory))
+            self._output.file.write(self.byte_layout.header(first_directory))
         self._output.commit()
 
     def _write(self, data: bytes | bytearray) -> None:
-        if not self._byte_layout.big and self._position + len(data) > _CLASSIC_LIMIT:
+        if not self.byte_layout.big and self._position + len(data) > _CLASSIC_LIMIT:
             fact = "the output grows beyond the 4 GiB of a classic TIFF file"
             raise UnwritableError(fact, path=self.path, remedy="choose another compression with --compression")
         with self._output.translated_errors():
@@ -399,10 +401,15 @@ def _rows_per_strip(codec: _Codec, layout: PageLayout) -> int:
     row_bytes = layout.width * layout.channels * layout.dtype.itemsize
     rows = layout.rows_per_strip
     if rows == 0 or rows * row_bytes > _GREATEST_STRIP_BYTES:
-        rows = max(1, _STRIP_BYTES // row_bytes)
+        rows = _strip_rows(row_bytes)
     if codec.is_image:
         rows = -(-rows // 16) * 16  # whole blocks of subsampled JPEG
     return min(rows, layout.height)
+
+
+def _strip_rows(row_bytes: int) -> int:
+    """Return the rows of a strip of moderate size: a power of two, so that bands can be whole strips and tiles."""
+    return 1 << (max(1, _STRIP_BYTES // row_bytes).bit_length() - 1)
 
 
 def _predictor(codec: _Codec, layout: PageLayout, *, keeps_codec: bool) -> int:
@@ -451,7 +458,7 @@ def _default_layout(image: ImageSpec) -> PageLayout:
         dtype=image.dtype,
         planar=False,
         tile=None,
-        rows_per_strip=max(1, _STRIP_BYTES // image.row_bytes),
+        rows_per_strip=min(_strip_rows(image.row_bytes), image.height),
         photometric=tiff_tags.RGB if colours == 3 else tiff_tags.MINISBLACK,
         extra_samples=(tiff_tags.UNASSOCIATED_ALPHA if is_alpha else 0,) * (image.channels - colours),
     )
