@@ -189,7 +189,7 @@ class _OrderedWriter:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._queue: queue.Queue[tuple[int, list[Future[Any]]] | None] = queue.Queue(maxsize=OUTPUT_BUFFERS)
+        self._queue: queue.Queue[tuple[int, list[Future[Any]]] | None] = queue.Queue(maxsize=1)
         self._failure: BaseException | None = None
         self._cancelled = False
         self._thread = threading.Thread(target=self._run, name="blurfast-writer")

@@ -119,6 +119,7 @@ class Plan:
             channels=self.image.channels,
             mode=self.mode,
             cval=self.cval,
+            alpha=self.image.alpha,
         )
 
     def windows(self) -> Iterator[Window]:
@@ -331,7 +332,7 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, geometry: Geometry
         "output": OUTPUT_BUFFERS * output,
         "encoded": (OUTPUT_BUFFERS + 1) * output,
         "decoding": threads * image.task_bytes,
-        "encoding": threads * target.task_bytes,
+        "encoding": threads * target.task_bytes + target.held_bytes,
         "tiles": threads * geometry.workspace_bytes(columns),
     }
     return replace(bands, parts=parts)
@@ -372,4 +373,6 @@ def _choose_sums(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
             return np.dtype(np.float64), Choice("sums", "float64", True, "one direction is hardly blurred")
         if min(image.height, image.width) < _LENGTH_TO_AVERAGE:
             return np.dtype(np.float64), Choice("sums", "float64", True, "the image is only a few pixels wide")
+        if image.alpha is not None:
+            return np.dtype(np.float64), Choice("sums", "float64", True, "16-bit colours are weighted by opacity")
     return sums, Choice("sums", "float32", True, f"exact enough for {target_dtype.name} pixels")

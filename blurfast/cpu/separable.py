@@ -187,6 +187,8 @@ class SeparableOperator:
         Interleaved channels, each filtered by itself.
     mode, cval
         What lies outside the image.
+    alpha
+        The channel that the others are weighted by, or None.
     """
 
     def __init__(
@@ -200,11 +202,13 @@ class SeparableOperator:
         channels: int,
         mode: Mode,
         cval: float,
+        alpha: int | None = None,
     ) -> None:
         self.sums = sums
+        self._alpha = -1 if alpha is None else alpha
         self.channels = channels
         self.mode = mode
-        to_integers = target_dtype.kind in "biu"
+        to_integers = target_dtype.kind in "biu" and alpha is None  # with alpha, the division comes first
         self._vertical = _Pass.prepare(vertical, self.sums, rounded=to_integers and horizontal.size == 1)
         self._horizontal = _Pass.prepare(horizontal, self.sums, rounded=to_integers)
         self._outside = np.array([cval], dtype=self.sums)
@@ -268,6 +272,8 @@ class SeparableOperator:
                 even(row_count),
                 (source_column - first_column) * self.channels,
                 (stop - start) * self.channels,
+                self.channels,
+                self._alpha,
                 self._outside.ctypes.data,
                 self._vertical.taps.ctypes.data,
                 self._vertical.taps.size,
@@ -288,6 +294,7 @@ class SeparableOperator:
             columns.origin.ctypes.data,
             columns.origin.size,
             self.channels,
+            self._alpha,
             self._outside_filtered.ctypes.data,
             self._horizontal.taps.ctypes.data,
             self._horizontal.taps.size,

@@ -21,6 +21,7 @@ from blurfast.cpu.simd import (
     add,
     broadcast,
     copy_pixels,
+    divide_or_zero,
     finite_or_zero,
     lanes_of,
     load,
@@ -154,6 +155,34 @@ def pack_line(pixels, start, length, target, target_start, target_length):
 
 
 @njit(**OPTIONS)
+def multiply_by_alpha(line, start, length, channels, alpha):
+    """Weight the colours of a packed row by their pixels' opacity, channel `alpha`."""
+    pixel = start
+    while pixel < start + length:
+        opacity = read(line, pixel + alpha)
+        for channel in range(channels):
+            if channel != alpha:
+                write(line, pixel + channel, read(line, pixel + channel) * opacity)
+        pixel += channels
+
+
+@njit(**OPTIONS)
+def divide_by_alpha(lines, line_pitch, pixel_count, line_length, channels, alpha):
+    """Undo the weighting in filtered columns, whose channel `alpha` now holds the sum of the weights.
+
+    Where nothing is opaque there is no colour, and the colours become zero.
+    """
+    for pixel in range(pixel_count):
+        weights = (pixel * channels + alpha) * line_pitch
+        for channel in range(channels):
+            if channel != alpha:
+                colours = (pixel * channels + channel) * line_pitch
+                for index in range(0, line_length, lanes_of(lines)):
+                    colour = divide_or_zero(load(lines, colours + index), load(lines, weights + index))
+                    store(lines, colours + index, colour)
+
+
+@njit(**OPTIONS)
 def fill_line(value, index, target, target_start, length):
     """Set a line to `value[index]`."""
     register = broadcast(value, index)
@@ -181,7 +210,7 @@ def transpose_group(rows, row_count, column_count, columns, start, pitch):
 
 
 def vertical(
-    pixels, pixel_pitch, row_map, row_count, first_element, element_count, outside,
+    pixels, pixel_pitch, row_map, row_count, first_element, element_count, channels, alpha, outside,
     taps, tap_count, reference, gains, rounded,
     panel, filtered, panel_width, panel_pitch,
     columns, column_pitch, first_line,
@@ -190,7 +219,7 @@ def vertical(
 
     `row_map` names the source row of each of the `row_count + tap_count - 1` padded rows, -1 standing for a row of
     `outside[0]`. Panels narrow enough for the cache are packed: converted, gathered by `row_map`, and at a pitch
-    that spreads the rows over all cache sets.
+    that spreads the rows over all cache sets. With an `alpha` of at least 0, the other channels are weighted by it.
     """
     lanes = lanes_of(panel)
     group = REGISTERS_PER_LINE * lanes
@@ -205,6 +234,8 @@ def vertical(
             else:
                 start = source_row * pixel_pitch + first_element + offset
                 pack_line(pixels, start, width, panel, row * panel_pitch, full_width)
+                if alpha >= 0:
+                    multiply_by_alpha(panel, row * panel_pitch, width, channels, alpha)
         next_start = first_element + offset + panel_width
         for column in range(0, full_width, group):
             next_length = min(group, element_count - offset - panel_width - column)
@@ -261,7 +292,7 @@ def store_chunk(lines, line_pitch, row_count, element_count, rows, row_pitch, ta
 
 
 def horizontal(
-    columns, column_pitch, position_origin, position_count, channels, outside,
+    columns, column_pitch, position_origin, position_count, channels, alpha, outside,
     taps, tap_count, reference, gains, rounded,
     chunk, chunk_pixels, rows, row_pitch,
     target, target_pitch, row_count, pixel_count,
@@ -286,6 +317,8 @@ def horizontal(
                     columns, (first_pixel * channels + line) * column_pitch, step, line_length,
                     taps, tap_count, reference, gains, rounded, chunk, line * column_pitch, step,
                 )  # fmt: skip
+        if alpha >= 0:
+            divide_by_alpha(chunk, column_pitch, count, line_length, channels, alpha)
         store_chunk(
             chunk, column_pitch, row_count, count * channels, rows, row_pitch,
             target, first_pixel * channels, target_pitch,
@@ -300,10 +333,10 @@ def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]
     return {
         "vertical": (
             vertical,
-            (pixels, size, rows, size, size, size, lines, *fir, size, lines, lines, size, size, lines, size, size),
+            (pixels, size, rows, size, size, size, size, size, lines, *fir, size, lines, lines, size, size, lines, size, size),
         ),
         "horizontal": (
             horizontal,
-            (lines, size, rows, size, size, lines, *fir, size, lines, size, pixels, size, pixels, size, size, size),
+            (lines, size, rows, size, size, size, lines, *fir, size, lines, size, pixels, size, pixels, size, size, size),
         ),
     }

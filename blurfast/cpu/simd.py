@@ -379,6 +379,18 @@ def add(typing_context, left, right):
 
 
 @intrinsic
+def divide_or_zero(typing_context, left, right):
+    """Return `left / right` in the lanes where `right` is above zero, and zero elsewhere."""
+
+    def generate(context, builder, signature, arguments):
+        none = ir.Constant(arguments[0].type, None)
+        positive = builder.fcmp_ordered(">", arguments[1], none)
+        return builder.select(positive, builder.fdiv(*arguments), none)
+
+    return left(left, right), generate
+
+
+@intrinsic
 def finite_or_zero(typing_context, vector):
     """Return `vector` with zeros in the lanes that are infinite or NaN."""
 

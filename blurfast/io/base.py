@@ -67,6 +67,8 @@ class ImageSpec:
         Whether rows can only be read once, from the top down, and in full width.
     task_bytes
         Memory that one running task needs beside its part of the target.
+    held_bytes
+        Memory that is occupied until the image is complete.
     alpha
         The channel that holds the opacity by which the others are to be weighted; None without one.
     """
@@ -78,6 +80,7 @@ class ImageSpec:
     grain: Grain
     sequential: bool = False
     task_bytes: int = 0
+    held_bytes: int = 0
     alpha: int | None = None
 
     @property

@@ -79,8 +79,8 @@ class PillowSource:
         The one image, as its header describes it.
     metadata
         Resolution, colour profile, Exif and texts.
-    alpha
-        The channel that holds the opacity, or None.
+    notices
+        What is left out; nothing so far.
 
     Raises
     ------
@@ -97,11 +97,26 @@ class PillowSource:
             self._size = image.size
             self.images: Sequence[ImageSpec] = [_spec(image, self._mode)]
             self.metadata = _metadata_of(image)
-        self.alpha = self.images[0].channels - 1 if _LAYOUTS[self._mode].has_alpha else None
+            self._format = image.format or "unknown"
+        self.notices: list[str] = []
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
         """Return the one task that decodes the image; `window` is all of it."""
         return [functools.partial(self._decode, target)]
+
+    @property
+    def layout_description(self) -> list[dict[str, Any]]:
+        """How the image is stored, in plain words and numbers."""
+        spec = self.images[0]
+        return [
+            {
+                "format": self._format,
+                "shape": [spec.height, spec.width, spec.channels],
+                "dtype": spec.dtype.name,
+                "layout": "read whole",
+                "alpha": spec.alpha is not None,
+            }
+        ]
 
     def close(self) -> None:
         """Do nothing: the file is open only while it is read."""
@@ -134,9 +149,9 @@ class PillowSink:
     Attributes
     ----------
     images
-        The image, written by whole rows.
-    held_bytes
-        The memory that is occupied until the end.
+        The image, written by whole rows and kept in memory until the end.
+    notices
+        What the user may not expect; nothing so far.
 
     Raises
     ------
@@ -160,9 +175,15 @@ class PillowSink:
         self._options = {**self._format.options(metadata, path), **self._format.quality_options(quality)}
         spec = images[0]
         self.images: Sequence[ImageSpec] = [
-            dataclasses.replace(spec, grain=Grain(1, spec.width), sequential=False, task_bytes=0)
+            dataclasses.replace(
+                spec,
+                grain=Grain(1, spec.width),
+                sequential=False,
+                task_bytes=0,
+                held_bytes=spec.height * spec.row_bytes,
+            )
         ]
-        self.held_bytes = spec.height * spec.row_bytes
+        self.notices: list[str] = []
         self._pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
         self._output = AtomicFile(path, overwrite=overwrite)
 
@@ -313,6 +334,7 @@ def _spec(image: Image.Image, mode: str) -> ImageSpec:
         dtype=np.dtype(layout.dtype),
         grain=Grain(image.height, image.width),
         task_bytes=image.width * image.height * (decoded_bytes + converted_bytes) + 2 * _STRIP_BYTES,
+        alpha=layout.channels - 1 if layout.has_alpha else None,
     )
 
 

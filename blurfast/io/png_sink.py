@@ -22,7 +22,7 @@ from blurfast.io.output import AtomicFile
 from blurfast.io.png_chunks import LARGEST_DIMENSION, SIGNATURE, Chunk, Header, chunks_of, write_chunk
 from blurfast.io.png_source import PngSource
 
-_FILTER_ROWS = objects.Kernel("png", "filter_rows", "uint8", "uint8")
+FILTER_ROWS = objects.Kernel("png", "filter_rows", "uint8", "uint8")
 _BEST_FILTER = -1
 
 _PIECE_BYTES = 1 << 20
@@ -96,6 +96,11 @@ class PngSink:
             on_failure.callback(self._output.abort)
             self._write_start(chunks_of(metadata) if like is None else _chunks_like(like, self._header))
             on_failure.pop_all()
+
+    @property
+    def notices(self) -> list[str]:
+        """There is nothing that the user might not expect."""
+        return []
 
     def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], Deflated]]:
         """Return the tasks that filter and deflate the rows of `window`, about 1 MiB each. Called in order."""
@@ -185,7 +190,7 @@ def _deflate_rows(rows: Pixels, above: Pixels, header: Header, level: int) -> De
 
 
 def _filter_rows(rows: Pixels, above: Pixels, header: Header) -> NDArray[np.uint8]:
-    (filter_rows,) = objects.load([_FILTER_ROWS])
+    (filter_rows,) = objects.load([FILTER_ROWS])
     scanlines = np.empty(len(rows) * header.scanline_bytes, np.uint8)
     filter_rows(
         rows.ctypes.data, rows.strides[0], len(rows), header.row_bytes, header.pixel_bytes, above.ctypes.data,

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from isal import isal_zlib
@@ -19,7 +19,7 @@ from blurfast.io.base import Grain, ImageSpec, Pixels, Window
 from blurfast.io.metadata import Metadata
 from blurfast.io.png_chunks import SIGNATURE, Chunk, ChunkReader, Header, damaged, metadata_of
 
-_UNFILTER = objects.Kernel("png", "unfilter", "uint8", "uint8")
+UNFILTER = objects.Kernel("png", "unfilter", "uint8", "uint8")
 
 _READ_BYTES = 1 << 18
 _BAND_BYTES = 1 << 20
@@ -49,7 +49,7 @@ class PngSource:
     """A PNG image that is inflated as its rows are asked for, in memory that does not depend on its height.
 
     All checksums are verified by the time the last row has been read. Reading can begin anew at the first row.
-    Bytes after the end of the image are ignored, as the format asks for.
+    Bytes after the end of the image are ignored, as all readers do; of an animation, the still image is read.
 
     Parameters
     ----------
@@ -95,9 +95,24 @@ class PngSource:
         return metadata_of(self.chunks, self.path)
 
     @property
-    def alpha(self) -> int | None:
-        """The channel that holds the opacity, not multiplied into the others."""
-        return self.header.alpha
+    def notices(self) -> list[str]:
+        """Nothing is left out that a filtered image could keep."""
+        return []
+
+    @property
+    def layout_description(self) -> list[dict[str, Any]]:
+        """How the image is stored, in plain words and numbers."""
+        header = self.header
+        return [
+            {
+                "format": "PNG",
+                "shape": [header.height, header.width, header.channels],
+                "dtype": header.dtype.name,
+                "compression": "deflate",
+                "layout": "rows",
+                "alpha": header.alpha is not None,
+            }
+        ]
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
         """Return the one task that reads the rows of `window`, which are the next ones or begin at the first one."""
@@ -119,6 +134,7 @@ class PngSource:
             sequential=True,
             # A band is inflated in pieces and gathered; a piece of the file is kept with its rest.
             task_bytes=2 * band_bytes + header.row_bytes + 2 * _READ_BYTES,
+            alpha=header.alpha,
         )
 
     def _read_rows(self, window: Window, target: Pixels) -> None:
@@ -135,7 +151,7 @@ class PngSource:
             self._scanlines.finish()
 
     def _read_band(self, scanlines: _Scanlines, target: Pixels) -> None:
-        (unfilter,) = objects.load([_UNFILTER])
+        (unfilter,) = objects.load([UNFILTER])
         row_count, row_bytes = len(target), self.header.row_bytes
         first_row = scanlines.row
         filtered = np.frombuffer(scanlines.read(row_count), np.uint8)
@@ -204,7 +220,8 @@ class _Scanlines:
             try:
                 inflated = self._inflater.decompress(self._pending, largest)
             except isal_zlib.IsalError as error:  # type: ignore[misc]  # the stub declares an instance
-                raise damaged(f"its compressed data are damaged near row {self.row + 1}", self._path) from error
+                row = min(self.row + 1, self._header.height)
+                raise damaged(f"its compressed data are damaged near row {row}", self._path) from error
             self._pending = self._inflater.unconsumed_tail
             if not inflated and not self._pending and not self._inflater.eof:
                 self._pending = next(self._deflated, b"")

@@ -176,6 +176,7 @@ class TiffSink:
         layouts = [_default_layout(image) for image in images] if like is None else _layouts_like(like, images)
         self._pages = [self._page(layout, requested) for layout in layouts]
         self._planes = [(page, plane) for page in self._pages for plane in range(page.layout.planes)]
+        self._images = [page.spec for page, _ in self._planes]
         self.byte_layout = _byte_layout(self._pages, like)
         self._copied_tags = self._tags_to_copy(like, metadata)
         self._position = 0
@@ -222,7 +223,7 @@ class TiffSink:
     @property
     def images(self) -> list[ImageSpec]:
         """The images to be written, in order."""
-        return [page.spec for page, _ in self._planes]
+        return self._images
 
     def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], EncodedSegments]]:
         """Return tasks that each encode a segment of `window`, or several small ones, in raster order."""

@@ -102,6 +102,7 @@ class TiffSource:
                 self._add_pages(tiff)
             undo.pop_all()
         self._planes = [(page, plane) for page, layout in enumerate(self.pages) for plane in range(layout.planes)]
+        self._images = [self._readers[page].spec for page, _ in self._planes]
 
     def _add_pages(self, tiff: tifffile.TiffFile) -> None:
         pages = self._full_size_pages(_chained_pages(tiff, self.path, self._file))
@@ -128,7 +129,7 @@ class TiffSource:
     @property
     def images(self) -> list[ImageSpec]:
         """The images, in the order in which they are read."""
-        return [self._readers[page].spec for page, _ in self._planes]
+        return self._images
 
     @property
     def layout_description(self) -> list[dict[str, Any]]:
@@ -405,7 +406,7 @@ def _page_reader(
 ) -> _PageReader:
     is_raw = layout.compression == 1 and layout.predictor == 1 and layout.tile is None and page.fillorder == 1
     table = _segment_table(page, layout, file)
-    fill = float(page.nodata)
+    fill = page.nodata
     if not is_raw:
         return _SegmentReader(page, layout, table, fill, file)
     is_swapped = byte_layout.order != _NATIVE_ORDER and layout.dtype.itemsize > 1
