@@ -1,0 +1,44 @@
+"""How exact results must be, as a function of the dtype: every comparison with an oracle takes its figures here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHARE_OF_ROUNDED_OTHERWISE = 1e-3
+"""Of many integer pixels, how many may differ from the exact result, rounded. None by more than one level."""
+
+LIKE_TRUNCATED = 1e-12
+"""Of the range, for float64 with the Gaussian cut at the same place as the oracle's."""
+
+
+def share_of_range(dtype: Any) -> float:
+    """Return the largest error of a float pixel, as a share of the range of the image and of the weights' sum."""
+    return {"float16": 5e-6, "float32": 5e-6, "float64": 1e-6}[np.dtype(dtype).name]
+
+
+def spread(image: NDArray[Any], mode: str = "reflect", cval: float = 0.0) -> float:
+    """Return the range of an image together with what surrounds it."""
+    values = [float(image.max()), float(image.min()), *([cval] if mode == "constant" else [])]
+    return max(values) - min(values)
+
+
+def assert_near(result: NDArray[Any], exact: NDArray[np.float64], image_spread: float, share: float = 0.0) -> None:
+    """Assert that float pixels are as near to the exact ones as their dtype demands, or within `share`."""
+    allowed = (share or share_of_range(result.dtype)) * image_spread
+    steps = np.spacing(np.abs(exact).astype(result.dtype)).astype(np.float64) if result.dtype == np.float16 else 0.0
+    excess = np.abs(result.astype(np.float64) - exact) - 0.5001 * steps
+    assert excess.max(initial=0.0) <= allowed + 1e-300, f"off by {excess.max() / max(image_spread, 1e-300):.3g} of range"
+
+
+def count_wrong(result: NDArray[Any], expected: NDArray[Any]) -> int:
+    """Assert that integer pixels are at most one level off, and return how many are."""
+    assert result.dtype == expected.dtype
+    if result.dtype.kind == "b":
+        return int((result != expected).sum())
+    higher, lower = np.maximum(result, expected), np.minimum(result, expected)
+    wrong = higher != lower
+    assert ((higher[wrong] - lower[wrong]) == 1).all(), f"off by {(higher - lower).max()} levels"
+    return int(wrong.sum())
