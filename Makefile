@@ -29,8 +29,8 @@ setup: .venv/.setup ## create .venv with blurfast (editable) and everything to t
 	$(INSTALL) --editable ".[bench]"
 	touch $@
 
-demo: setup ## filter a sample image and show what happened
-	$(BIN)/python benchmarks/demo.py
+demo: setup ## blur a made-up 400-megapixel micrograph in 400 MB, check it, leave a picture
+	$(BIN)/python -m benchmarks.demo
 
 test: lint types pytest wheel ## run every check that CI runs
 

@@ -1,0 +1,64 @@
+"""Ends a run early but in order: on Ctrl-C, when the system asks, or when nobody reads the output any more."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_MEANINGS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+_CLEAN_UP_SECONDS = 5.0
+
+
+class Stopped(BaseException):
+    """The run is to end now.
+
+    Like `KeyboardInterrupt` it is no `Exception`, so that nothing takes it for a failure of one file.
+
+    Parameters
+    ----------
+    exit_status
+        Of the process: 128 and the number of the signal, as shells report it.
+    reason
+        For the user; None to end silently.
+    """
+
+    def __init__(self, exit_status: int, reason: str | None = None) -> None:
+        self.exit_status = exit_status
+        self.reason = reason
+        super().__init__(reason)
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Make the signals that ask a process to end raise `Stopped` inside the block.
+
+    Signals that the process was told to ignore, as by ``nohup``, stay ignored. So do more signals while the first one
+    is being obeyed: an impatient second Ctrl-C must not keep an unfinished output from being removed.
+    """
+    previous = {number: signal.getsignal(number) for number in _catchable_signals()}
+    last_stop = -_CLEAN_UP_SECONDS
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal last_stop
+        if time.monotonic() - last_stop >= _CLEAN_UP_SECONDS:
+            last_stop = time.monotonic()
+            raise Stopped(128 + number, _MEANINGS[signal.Signals(number).name])
+
+    try:
+        for number in previous:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _catchable_signals() -> list[signal.Signals]:
+    if threading.current_thread() is not threading.main_thread():
+        return []  # Python lets no other thread set handlers
+    numbers = [signal.Signals[name] for name in _MEANINGS if hasattr(signal, name)]  # Windows has no SIGHUP
+    return [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
