@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import click
 
@@ -26,6 +27,8 @@ from blurfast.errors import BlurfastError, MemoryBudgetError
 SOME_FAILED = 1
 INTERNAL_ERROR = 70
 BROKEN_PIPE = 141
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Failure:
         return "internal error" if self.exit_status == INTERNAL_ERROR else "error"
 
 
-def attempt[Result](action: Callable[[], Result], path: str | None = None) -> Result | Failure:
+def attempt(action: Callable[[], _Result], path: str | None = None) -> _Result | Failure:
     """Return what `action` returns, or why it failed. `path` is the file that it is about."""
     try:
         return action()

@@ -42,7 +42,7 @@ def stopping_on_signals() -> Iterator[None]:
     previous = {number: signal.getsignal(number) for number in _catchable_signals()}
     last_stop = -_CLEAN_UP_SECONDS
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal last_stop
         if time.monotonic() - last_stop >= _CLEAN_UP_SECONDS:
             last_stop = time.monotonic()

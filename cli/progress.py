@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -38,7 +38,7 @@ class ProgressBar:
         self._scale = scale
         self._visible = visible
         self._started = time.time()
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[NoReturn] | None = None
 
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
@@ -48,10 +48,10 @@ class ProgressBar:
             self._bar = self._open(total / self._scale)
         self._bar.update(done / self._scale - self._bar.n)
 
-    def _open(self, total: float) -> tqdm[None]:
+    def _open(self, total: float) -> tqdm[NoReturn]:
         from tqdm import tqdm
 
-        bar: tqdm[None] = tqdm(
+        bar: tqdm[NoReturn] = tqdm(
             desc=self._label, total=total, unit=f" {self._unit}", bar_format=_SHAPE, leave=False, dynamic_ncols=True
         )
         bar.start_t = self._started  # the rate counts the time before the bar appeared

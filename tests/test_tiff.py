@@ -105,8 +105,7 @@ def simple(tmp_path: Path) -> Path:
 def test_copy_keeps_pixels_and_layout(tmp_path: Path, dtype: str, compression: str, layout: str) -> None:
     segments: dict[str, Any] = {"rowsperstrip": 5} if layout == "strips" else {"tile": (16, 32)}
     has_predictor = compression in {"lzw", "deflate", "zstd", "lzma"}
-    kind = np.dtype(dtype).kind
-    for predictor, order, big in itertools.product([1, 3 if kind == "f" else 2], "<>", [False, True]):
+    for predictor, order, big in itertools.product([1, 3 if "float" in dtype else 2], "<>", [False, True]):
         if predictor > 1 and not has_predictor:
             continue
         pixels = noise((37, 45, 3), dtype)
@@ -147,7 +146,7 @@ def test_pages_of_different_kinds(tmp_path: Path) -> None:
         for page, pixels in zip(tiff.pages, pages, strict=True):
             np.testing.assert_array_equal(page.asarray(), pixels)
     with contextlib.closing(TiffSource(after)) as source:
-        assert [source.alpha(image) for image in range(3)] == [None, None, 3]
+        assert [image.alpha for image in source.images] == [None, None, 3]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -199,9 +198,8 @@ def test_uncompressed_rows_are_read_alone(tmp_path: Path) -> None:
 
 def test_reading_without_preadv(simple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "preadv", raising=False)
-    raw = tmp_path / "raw.tif"
-    tifffile.imwrite(raw, noise((50, 40, 3)), photometric="rgb")
-    for path in (simple, raw):
+    copy(simple, tmp_path / "raw.tif", compression="none")
+    for path in (simple, tmp_path / "raw.tif"):
         np.testing.assert_array_equal(read_file(path)[0], noise((50, 40, 3)))
 
 
@@ -224,8 +222,7 @@ def test_jpeg_stays_jpeg_with_a_notice(tmp_path: Path, photometric: str, subsamp
     tifffile.imwrite(before, pixels, tile=(16, 32), photometric=photometric, compression="jpeg", **options)
     notices = copy(before, after)
     assert any("jpeg is lossy" in notice for notice in notices)
-    codes = [259, 262, 530, 532]
-    assert tag_values(after, codes) == tag_values(before, codes)
+    assert tag_values(after, [259, 262, 530, 532]) == tag_values(before, [259, 262, 530, 532])
     assert np.abs(tifffile.imread(after).astype(int) - tifffile.imread(before)).max() <= 4
 
 
@@ -279,11 +276,8 @@ def test_tags_survive(tmp_path: Path, order: Any, big: bool) -> None:
         (33922, "d", 6, (0.0, 0.0, 0.0, 7.0, 8.0, 0.0), True),
         (34735, "H", 8, (1, 1, 0, 1, 1024, 0, 1, 1), True),
         (34736, "d", 2, (6378137.0, 298.25), True),
-        (34737, "s", 0, "WGS 84|", True),
-        (42112, "s", 0, "<GDALMetadata/>", True),
         (42113, "s", 0, "0", True),
         (700, "B", 5, b"<xmp>", True),
-        (33723, "B", 4, b"iptc", True),
         (274, "H", 1, 6, True),
         (50000, "I", 3, (1, 2, 3), True),
         (280, "H", 1, 3, True),
@@ -313,7 +307,7 @@ def test_metadata_of_another_format(tmp_path: Path) -> None:
     assert any("Exif" in notice and "Odd" in notice for notice in sink.notices)
     with contextlib.closing(TiffSource(tmp_path / "out.tif")) as source:
         assert source.metadata == Metadata((11811.0, 5905.5), b"icc", None, {"Description": "ünï", "Author": "me"})
-        assert source.alpha(1) == 1
+        assert source.images[1].alpha == 1
     np.testing.assert_array_equal(read_file(tmp_path / "out.tif"), [noise((20, 30, 2), "uint16")] * 2)
 
 
@@ -333,8 +327,7 @@ def test_smaller_versions_are_left_out_with_a_notice(tmp_path: Path) -> None:
 def test_imagej_stack_stays_one(tmp_path: Path) -> None:
     before, after = tmp_path / "before.tif", tmp_path / "after.tif"
     stack = noise((3, 200, 3000), "uint16")
-    with tifffile.TiffWriter(before, imagej=True) as writer:
-        writer.write(stack)
+    tifffile.imwrite(before, stack, imagej=True)
     copy(before, after)
     with tifffile.TiffFile(after) as tiff:
         assert tiff.is_imagej
@@ -342,19 +335,18 @@ def test_imagej_stack_stays_one(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tiff.asarray(), stack)
 
 
-@pytest.mark.parametrize(("compression", "big"), [("none", False), ("deflate", True)])
-def test_large_outputs_are_bigtiff(tmp_path: Path, compression: str, big: bool) -> None:
+def test_large_outputs_are_bigtiff(tmp_path: Path) -> None:
     image = ImageSpec(30_000, 100_000, 1, np.dtype("uint8"), Grain(1, 100_000))
-    sink = TiffSink(tmp_path / "out.tif", [image], compression=compression)
-    sink.abort()
-    assert sink.byte_layout.big is big
+    for compression, big in {"none": False, "deflate": True}.items():
+        sink = TiffSink(tmp_path / "out.tif", [image], compression=compression)
+        sink.abort()
+        assert sink.byte_layout.big is big
 
 
 UNSUPPORTED: dict[str, dict[str, Any]] = {
     "bilevel": {"data": np.zeros((20, 20), bool)},
     "palette": {"data": noise((20, 20)), "photometric": "palette", "colormap": np.zeros((3, 256), "uint16")},
     "12-bit": {"data": noise((20, 20), "uint16"), "bitspersample": 12},
-    "64-bit": {"data": noise((20, 20), "uint64")},
     "complex": {"data": noise((20, 20), "complex64")},
     "volume": {"data": noise((16, 20, 20)), "photometric": "minisblack", "volumetric": True},
     "mosaic": {"data": noise((20, 20)), "photometric": "cfa"},
@@ -431,8 +423,9 @@ def test_short_segment_names_page_and_segment(tmp_path: Path) -> None:
 
 def test_impossible_sizes_are_refused_before_anything_is_allocated(tmp_path: Path) -> None:
     path = tmp_path / "huge.tif"
-    strip = zlib.compress(bytes(400))
-    tifffile.imwrite(path, iter([strip]), shape=(20, 20), dtype="uint8", rowsperstrip=20, compression="zlib")
+    tifffile.imwrite(
+        path, iter([zlib.compress(bytes(400))]), shape=(20, 20), dtype="uint8", rowsperstrip=20, compression="zlib"
+    )
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tags = tiff.pages.first.tags
         for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
@@ -497,3 +490,10 @@ def test_images_must_fit_the_layout(simple: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="layout"):
             TiffSink(tmp_path / "out.tif", images, like=source)
     source.close()
+
+
+def test_lzw_without_its_first_code(tmp_path: Path) -> None:
+    path = tmp_path / "lzw.tif"
+    tifffile.imwrite(path, iter([bytes(9)]), shape=(4, 4), dtype="uint8", rowsperstrip=4, compression="lzw")
+    with pytest.raises(UnreadableError, match="segment 1 of page 1"):
+        read_file(path)

@@ -140,14 +140,6 @@ class TiffSource:
         """Return the tags of a page that outlive a filter, in the byte order of the file."""
         return self._tags[page]
 
-    def alpha(self, image: int) -> int | None:
-        """Return the channel of an image that holds unassociated alpha, None without one."""
-        layout = self.pages[self._planes[image][0]]
-        if layout.planar or tiff_tags.UNASSOCIATED_ALPHA not in layout.extra_samples:
-            return None
-        colours = layout.samples - len(layout.extra_samples)
-        return colours + layout.extra_samples.index(tiff_tags.UNASSOCIATED_ALPHA)
-
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
         """Return tasks that together fill `target` with the pixels of `window`, whole segments of image `image`."""
         page, plane = self._planes[image]
@@ -319,11 +311,12 @@ class _SegmentReader:
         self.spec = _image_spec(layout, Grain(rows, columns), task_bytes)
         self._layout = layout
         self._page_number = page.index + 1
+        self._lzw_top_bit = {5: 0x80 if page.fillorder == 1 else 0x01}.get(layout.compression)
         self._table = table
         self._fill = fill
         self._file = file
         page.init_decode()
-        self._decode = partial(page.decode, **_jpeg_arguments(page))
+        self._decode = partial(page.decode, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
 
     def tasks(self, plane: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
         rows, columns = self._layout.segment
@@ -360,6 +353,9 @@ class _SegmentReader:
         """Return the pixels of a segment, which may include padding beyond the edge of the image."""
         offset, size = int(self._table.offsets[segment]), int(self._table.sizes[segment])
         encoded = self._file.read(offset, size)
+        # Without the clear code that starts its table, imagecodecs' LZW decoder can crash the process.
+        if (top_bit := self._lzw_top_bit) and (size < 2 or encoded[0] != top_bit or encoded[1] & top_bit):
+            raise self._damaged(segment, "does not start as LZW data do")
         try:
             decoded, _, _ = self._decode(encoded, segment)
         except ImportError as error:
@@ -398,7 +394,23 @@ def slices(part: Window, whole: Window) -> tuple[slice, slice]:
 
 
 def _image_spec(layout: PageLayout, grain: Grain, task_bytes: int) -> ImageSpec:
-    return ImageSpec(layout.height, layout.width, layout.channels, layout.dtype, grain, task_bytes=task_bytes)
+    return ImageSpec(
+        layout.height,
+        layout.width,
+        layout.channels,
+        layout.dtype,
+        grain,
+        task_bytes=task_bytes,
+        alpha=_alpha(layout),
+    )
+
+
+def _alpha(layout: PageLayout) -> int | None:
+    """Return the channel that holds an opacity which the colours have not been multiplied with."""
+    if layout.planar or tiff_tags.UNASSOCIATED_ALPHA not in layout.extra_samples:
+        return None
+    colours = layout.samples - len(layout.extra_samples)
+    return colours + layout.extra_samples.index(tiff_tags.UNASSOCIATED_ALPHA)
 
 
 def _page_reader(
@@ -450,10 +462,6 @@ def _least_encoded_bytes(layout: PageLayout) -> NDArray[np.uint64]:
         return decoded
     expansion = _GREATEST_EXPANSION.get(layout.compression)
     return decoded // np.uint64(expansion) if expansion else np.zeros_like(decoded)
-
-
-def _jpeg_arguments(page: tifffile.TiffPage) -> dict[str, bytes | None]:
-    return {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if page.jpegtables or page.jpegheader else {}
 
 
 def _chained_pages(tiff: tifffile.TiffFile, path: str, file: _PositionedFile) -> list[tifffile.TiffPage]:

@@ -148,7 +148,8 @@ class PageLayout:
     def description(self, byte_layout: ByteLayout) -> dict[str, Any]:
         """Return the layout in plain words and numbers."""
         return {
-            "shape": (self.height, self.width, self.samples),
+            "format": "TIFF",
+            "shape": [self.height, self.width, self.samples],
             "dtype": self.dtype.name,
             "photometric": _name(tifffile.PHOTOMETRIC, self.stored_photometric),
             "compression": _name(tifffile.COMPRESSION, self.compression),

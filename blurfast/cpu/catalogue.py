@@ -1,0 +1,29 @@
+"""Which kernels there are, so that all of them can be compiled ahead of their first use."""
+
+from __future__ import annotations
+
+from blurfast.cpu.objects import Kernel
+from blurfast.dtypes import FLOAT32_SUMS, FLOAT64_SUMS
+
+_DIRECTIONS = ("vertical", "horizontal")
+_PNG_FUNCTIONS = ("unfilter", "filter_rows")
+
+
+def all_kernels() -> list[Kernel]:
+    """Return every kernel that blurfast may load, those for one type of pixels together.
+
+    All types may be summed in float64: the other end of the filter may need it, or the number of taps.
+
+    Examples
+    --------
+    >>> print(all_kernels()[0])
+    separable.vertical.bool.float32
+    """
+    sums = dict.fromkeys(FLOAT32_SUMS, ("float32", "float64")) | dict.fromkeys(FLOAT64_SUMS, ("float64",))
+    separable = [
+        Kernel("separable", function, pixel, sum_type)
+        for pixel, sum_types in sums.items()
+        for sum_type in sum_types
+        for function in _DIRECTIONS
+    ]
+    return [*separable, *(Kernel("png", function, "uint8", "uint8") for function in _PNG_FUNCTIONS)]

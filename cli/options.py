@@ -1,0 +1,253 @@
+"""The options that commands share, each defined once, and the layout of the help that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+import click
+
+from blurfast.boundary import MODES
+from blurfast.files import ALPHA_RULES
+from blurfast.planning import BACKENDS, METHODS
+from blurfast.resources import parse_memory
+from blurfast_cli.console import Console
+
+
+class Group(Enum):
+    """The headings under which a command's help lists its options, in this order."""
+
+    FILTER = "Filter options"
+    OUTPUT = "Output"
+    RESOURCES = "Resources"
+    MESSAGES = "Messages"
+
+
+class Option(click.Option):
+    """An option that knows its place in the help."""
+
+    def __init__(self, *declarations: str, group: Group, **attributes: Any) -> None:
+        super().__init__(declarations, **attributes)
+        self.group = group
+
+
+class Command(click.Command):
+    """A command whose help groups its options and ends with examples.
+
+    Parameters
+    ----------
+    examples
+        Command lines, without the ``blurfast`` that each starts with.
+    """
+
+    def __init__(self, *arguments: Any, examples: Iterable[str] = (), **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self._examples = tuple(examples)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, heading by heading; those of click itself go to the last."""
+        options: dict[Group, list[tuple[str, str]]] = {group: [] for group in Group}
+        for parameter in self.get_params(ctx):
+            line = parameter.get_help_record(ctx)
+            if line is not None and not isinstance(parameter, click.Argument):  # those the usage line shows
+                options[parameter.group if isinstance(parameter, Option) else Group.MESSAGES].append(line)
+        for group, lines in options.items():
+            if lines:
+                with formatter.section(group.value):
+                    formatter.write_dl(lines)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, unwrapped so that they can be copied."""
+        if self._examples:
+            with formatter.section("Examples"):
+                for example in self._examples:
+                    formatter.write(f"{'':{formatter.current_indent}}blurfast {example}\n")
+
+
+class PerAxis(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """One number, or one for the vertical and one for the horizontal direction.
+
+    Examples
+    --------
+    >>> PerAxis(float).convert("5,3", None, None)
+    (5.0, 3.0)
+    """
+
+    name = "per axis"
+
+    def __init__(self, number: type[int] | type[float]) -> None:
+        self._number = number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number or the pair that `value` spells; defaults are numbers already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(map(self._number, value.split(",")))
+        except ValueError:
+            kind = "integer" if self._number is int else "number"
+            self.fail(f"{value!r} is not one {kind} or two with a comma between them.", param, ctx)
+        if len(numbers) > 2:
+            self.fail(f"{value!r} has more than two numbers.", param, ctx)
+        return numbers if len(numbers) == 2 else numbers[0]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the help spells a value."""
+        return "N[,N]"
+
+
+class Checked(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """Text that a function of blurfast checks.
+
+    Parameters
+    ----------
+    name
+        What the text says, as the help spells it.
+    check
+        Returns the value, or raises a `ValueError` whose message is for the user.
+    """
+
+    def __init__(self, name: str, check: Callable[[str], Any]) -> None:
+        self.name = name
+        self._check = check
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the check makes of `value`."""
+        try:
+            return self._check(value)
+        except (ValueError, OverflowError) as error:
+            self.fail(str(error), param, ctx)
+
+
+def _check_compression(text: str) -> str:
+    from blurfast.io.tiff_sink import _parsed  # loads the codecs, which the help does not need
+
+    _parsed(text)
+    return text
+
+
+def _set_on_console(context: click.Context, option: click.Parameter, value: Any) -> None:
+    setattr(context.ensure_object(Console), str(option.name), value)
+
+
+PATHS = click.Argument(
+    ["paths"],
+    nargs=-1,
+    required=True,
+    type=click.Path(),
+    metavar="IN OUT | IN... --out-dir DIR",
+)
+
+MODE = Option(
+    "--mode",
+    group=Group.FILTER,
+    type=click.Choice(MODES),
+    default="reflect",
+    show_default=True,
+    help="What lies beyond the edges of the image, in scipy's words.",
+)
+CVAL = Option(
+    "--cval",
+    group=Group.FILTER,
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="The value beyond the edges with --mode constant.",
+)
+ALPHA = Option(
+    "--alpha",
+    group=Group.FILTER,
+    type=click.Choice(ALPHA_RULES),
+    default="weighted",
+    show_default=True,
+    help="Whether colours count by their opacity, or all channels are filtered alike.",
+)
+OUT_DIR = Option(
+    "--out-dir",
+    group=Group.OUTPUT,
+    type=click.Path(),
+    metavar="DIR",
+    help="Write each output here, under its input's name. Created if missing.",
+)
+OVERWRITE = Option(
+    "--overwrite",
+    group=Group.OUTPUT,
+    is_flag=True,
+    help="Replace outputs that exist. OUT may then be IN itself.",
+)
+COMPRESSION = Option(
+    "--compression",
+    group=Group.OUTPUT,
+    type=Checked("NAME[:LEVEL]", _check_compression),
+    help="Of TIFF outputs, such as none, deflate or zstd:10.  [default: the input's]",
+)
+BACKEND = Option(
+    "--backend",
+    group=Group.RESOURCES,
+    type=click.Choice(BACKENDS),
+    default="auto",
+    show_default=True,
+    help="What computes.",
+)
+METHOD = Option(
+    "--method",
+    group=Group.RESOURCES,
+    type=click.Choice(METHODS),
+    default="auto",
+    show_default=True,
+    help="How it is computed. --explain tells what auto chooses, and why.",
+)
+THREADS = Option(
+    "--threads",
+    group=Group.RESOURCES,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads that compute and run codecs.  [default: one for each processor]",
+)
+MAX_MEMORY = Option(
+    "--max-memory",
+    group=Group.RESOURCES,
+    type=Checked("SIZE", parse_memory),
+    help="Limit of the whole process's memory, such as 512MB or 2GiB.  "
+    "[default: a quarter of what is available, at least 256MB]",
+)
+EXPLAIN = Option(
+    "--explain",
+    group=Group.MESSAGES,
+    is_flag=True,
+    help="Print how each input would be filtered, and why so, and filter nothing. OUT may be left out.",
+)
+JSON = Option(
+    "--json",
+    "as_json",
+    group=Group.MESSAGES,
+    is_flag=True,
+    help="Print results on stdout as JSON, one object per file and line.",
+)
+QUIET = Option(
+    "--quiet",
+    group=Group.MESSAGES,
+    is_flag=True,
+    expose_value=False,
+    callback=_set_on_console,
+    help="Print no progress and no messages but errors and warnings.",
+)
+DEBUG = Option(
+    "--debug",
+    group=Group.MESSAGES,
+    is_flag=True,
+    envvar="BLURFAST_DEBUG",
+    show_envvar=True,
+    expose_value=False,
+    callback=_set_on_console,
+    help="Print a traceback with each error.",
+)
+
+FILTER_OPTIONS = (
+    *(MODE, CVAL, ALPHA),
+    *(OUT_DIR, OVERWRITE, COMPRESSION),
+    *(BACKEND, METHOD, THREADS, MAX_MEMORY),
+    *(EXPLAIN, JSON, QUIET, DEBUG),
+)
+"""What every command that filters files takes beside the parameters of its filter."""
