@@ -69,11 +69,11 @@ def _refuse_collisions(pairs: Sequence[tuple[str, str]]) -> None:
     outputs: dict[str, str] = {}
     for source, target in pairs:
         place = _identity(target)
-        other = outputs.setdefault(place, source)
-        if other is not source:
-            _refuse(f"{other} and {source} would both become {target}")
-        if inputs.get(place, source) != source:
+        if place in outputs:
+            _refuse(f"{outputs[place]} and {source} would both become {target}")
+        if place in inputs and place != _identity(source):
             _refuse(f"the output of {source} would replace the input {inputs[place]}")
+        outputs[place] = source
 
 
 def _refuse(fact: str) -> None:

@@ -59,8 +59,6 @@ def attempt(action: Callable[[], _Result], path: str | None = None) -> _Result |
     """Return what `action` returns, or why it failed. `path` is the file that it is about."""
     try:
         return action()
-    except click.exceptions.Exit:
-        raise  # how click ends a command, not a failure
     except Exception as error:  # noqa: BLE001 - a bug, too, has to become one line, and must not stop other files
         return failure_of(error, path)
 

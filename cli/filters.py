@@ -59,21 +59,17 @@ def filter_command(filter_class: type[Gaussian], *, description: str, examples: 
 
 def _field_options(filter_class: type[Gaussian]) -> list[click.Parameter]:
     types, explanations = typing.get_type_hints(filter_class), _explanations(filter_class)
-    parameters: list[click.Parameter] = []
-    for field in dataclasses.fields(filter_class):
-        required = field.default is dataclasses.MISSING
-        parameters.append(
-            options.Option(
-                f"--{field.name.replace('_', '-')}",
-                group=options.Group.FILTER,
-                type=_TYPES[types[field.name]],
-                required=required,
-                default=None if required else field.default,
-                show_default=True,
-                help=explanations.get(field.name, ""),
-            )
+    return [
+        options.Option(
+            f"--{field.name.replace('_', '-')}",
+            group=options.Group.FILTER,
+            type=_TYPES[types[field.name]],
+            help=explanations.get(field.name),
+            show_default=True,
+            **({"required": True} if field.default is dataclasses.MISSING else {"default": field.default}),
         )
-    return parameters
+        for field in dataclasses.fields(filter_class)
+    ]
 
 
 def _explanations(documented: type) -> dict[str, str]:
@@ -92,10 +88,10 @@ def build_filter(filter_class: type[Gaussian], values: dict[str, Any]) -> Gaussi
     try:
         return filter_class(**values)
     except (TypeError, ValueError) as error:
-        context, name = click.get_current_context(), str(error).split(maxsplit=1)[0]
-        if name not in values:
-            raise click.UsageError(str(error), context) from error
-        raise click.BadParameter(str(error), context, param_hint=f"'--{name.replace('_', '-')}'") from error
+        name = str(error).split(maxsplit=1)[0]
+        option = f"'--{name.replace('_', '-')}'" if name in values else None
+        message = options.without_name(str(error), name)
+        raise click.BadParameter(message, click.get_current_context(), param_hint=option) from error
 
 
 def _filter_action(filter: Gaussian, settings: dict[str, Any], console: Console) -> Action:

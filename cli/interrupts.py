@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -36,11 +37,11 @@ class Stopped(BaseException):
 def stopping_on_signals() -> Iterator[None]:
     """Make the signals that ask a process to end raise `Stopped` inside the block.
 
-    Signals that the process was told to ignore, as by ``nohup``, stay ignored. So do more signals while the first one
-    is being obeyed: an impatient second Ctrl-C must not keep an unfinished output from being removed.
+    Signals that the process was told to ignore, as by ``nohup``, stay ignored. Once one is being obeyed, so are others:
+    an impatient second Ctrl-C must not keep an unfinished output from being removed, nor the process from its exit.
     """
     previous = {number: signal.getsignal(number) for number in _catchable_signals()}
-    last_stop = -_CLEAN_UP_SECONDS
+    last_stop = -math.inf
 
     def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal last_stop
@@ -54,7 +55,7 @@ def stopping_on_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if last_stop == -math.inf else signal.SIG_IGN)
 
 
 def _catchable_signals() -> list[signal.Signals]:

@@ -117,7 +117,18 @@ class Checked(click.ParamType):  # type: ignore[type-arg]  # generic since click
         try:
             return self._check(value)
         except (ValueError, OverflowError) as error:
-            self.fail(str(error), param, ctx)
+            self.fail(without_name(str(error), str(param.name) if param else ""), param, ctx)
+
+
+def without_name(message: str, name: str) -> str:
+    """Return an error's message without the name of the argument that it begins with: click names the option.
+
+    Examples
+    --------
+    >>> without_name("sigma is -1.0; it must be from 0 to 10000", "sigma")
+    '-1.0; it must be from 0 to 10000'
+    """
+    return message.removeprefix(f"{name} is ")
 
 
 def _check_compression(text: str) -> str:

@@ -20,22 +20,22 @@ SIGMAS = 8.0
 
 def source_index(position: int, length: int, mode: str) -> int | None:
     """Return the pixel of a line that stands at `position`, or None where mode ``constant`` puts its value."""
-    if 0 <= position < length:
-        return position
-    match mode:
-        case "constant":
-            return None
-        case "nearest":
-            return 0 if position < 0 else length - 1
-        case "wrap":
-            return source_index(position + length if position < 0 else position - length, length, mode)
-        case "reflect":
-            return source_index(-1 - position if position < 0 else 2 * length - 1 - position, length, mode)
-        case "mirror":
-            if length == 1:
-                return 0
-            return source_index(-position if position < 0 else 2 * (length - 1) - position, length, mode)
-    raise ValueError(mode)
+    while not 0 <= position < length:
+        before = position < 0
+        match mode:
+            case "constant":
+                return None
+            case "nearest":
+                position = 0 if before else length - 1
+            case "wrap":
+                position += length if before else -length
+            case "reflect":
+                position = (-1 if before else 2 * length - 1) - position
+            case "mirror":
+                position = (0 if before else 2 * (length - 1)) - position if length > 1 else 0
+            case _:
+                raise ValueError(mode)
+    return position
 
 
 def weights(sigma: float, order: int = 0, truncate: float = SIGMAS) -> Floats:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests import naive
+
 SHARE_OF_ROUNDED_OTHERWISE = 1e-3
 """Of many integer pixels, how many may differ from the exact result, rounded. None by more than one level."""
 
@@ -47,3 +49,13 @@ def count_wrong(result: NDArray[Any], expected: NDArray[Any]) -> int:
     wrong = higher != lower
     assert ((higher[wrong] - lower[wrong]) == 1).all(), f"off by {(higher - lower).max()} levels"
     return int(wrong.sum())
+
+
+def assert_exact(result: NDArray[Any], exact: NDArray[np.float64], image_spread: float) -> None:
+    """Assert what holds of every pixel; how many integers may be off by one is for those tests that have many."""
+    if result.dtype.kind == "f":
+        assert_near(result, exact, image_spread)
+    elif result.dtype.kind == "b":
+        assert np.abs(exact - 0.5)[result != (exact > 0.5)].max(initial=0) <= LEVELS
+    else:
+        count_wrong(result, naive.as_pixels(exact, result.dtype))
