@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,7 @@ from blurfast.filters import Gaussian
 from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
 from blurfast.io.base import Pixels
 from blurfast.planning import plan_array, plan_stream
-from blurfast.resources import MEGABYTE, Resources, thread_count
-
-_STREAMING_MEMORY = 64 * MEGABYTE
+from blurfast.resources import Resources, thread_count
 
 
 def gaussian(
@@ -156,16 +155,10 @@ def _filter_plane(filter: Gaussian, source: Pixels, target: Pixels, threads: int
     if is_direct(source) and is_direct(target) and not np.may_share_memory(source, target):
         filter_array(plan, source, target)
         return
-    resources = Resources(threads, max_memory=_STREAMING_MEMORY + _halo_memory(filter, source))
     sink = ArraySink(target)
-    plan = plan_stream(filter, image, sink.images[0], resources, 0, **options)
+    unlimited = Resources(threads, max_memory=sys.maxsize)
+    plan = plan_stream(filter, image, sink.images[0], unlimited, 0, **options)
     filter_stream([plan], ArraySource(source), sink)
-
-
-def _halo_memory(filter: Gaussian, source: Pixels) -> int:
-    """Return the memory of a few copies of the rows that a window of the stream depends on at least."""
-    rows = min(source.shape[0], 256 + 2 * filter.halo(source.dtype)[0])
-    return 4 * rows * source.shape[1] * source.shape[2] * 8
 
 
 def _checked_image(image: ArrayLike, channel_axis: int | None) -> NDArray[Any]:

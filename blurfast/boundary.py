@@ -62,11 +62,11 @@ def index_map(start: int, stop: int, length: int, mode: Mode) -> IndexMap:
             return np.minimum(folded, period - folded) if length > 1 else np.zeros_like(positions)
 
 
-def origins(sources: IndexMap) -> tuple[IndexMap, list[tuple[int, int]]]:
+def origins(sources: IndexMap) -> tuple[IndexMap, list[tuple[int, int, int]]]:
     """Find which positions of a padded line repeat others.
 
-    Work on a repeated position would only repeat a result. Positions in their own place are preferred as the one
-    that the others copy, so that the image itself stays one run.
+    Work on a repeated position would only repeat a result. What lies in its own place is one run; sources that occur
+    only elsewhere (the far end of a line in mode ``wrap``) are given extra positions behind the padded ones.
 
     Parameters
     ----------
@@ -76,27 +76,41 @@ def origins(sources: IndexMap) -> tuple[IndexMap, list[tuple[int, int]]]:
     Returns
     -------
     origin
-        For each position, the position that it repeats: itself where it is the first of its kind, `OUTSIDE` where it
+        For each position, the one that it repeats: itself in its own place, an extra position, or `OUTSIDE` where it
         holds the constant.
     runs
-        The positions that repeat nothing, as half-open runs along which the sources rise one by one.
+        The positions that repeat nothing: half-open runs along which the sources rise one by one, and the source at
+        the start of each.
 
     Examples
     --------
     >>> origins(index_map(-2, 5, 4, "reflect"))
-    (array([3, 2, 2, 3, 4, 5, 5]), [(2, 6)])
+    (array([3, 2, 2, 3, 4, 5, 5]), [(2, 6, 0)])
+    >>> origins(index_map(-2, 2, 4, "wrap"))
+    (array([4, 5, 2, 3]), [(2, 4, 0), (4, 6, 2)])
     """
     positions = np.arange(sources.size, dtype=np.int64)
-    shift = sources - positions
     inside = sources != OUTSIDE
-    # The shift of the longest unbroken stretch is the image's own place.
-    own_shift = np.bincount(shift[inside] - shift.min()).argmax() + shift.min() if inside.any() else 0
-    first = np.full(int(sources.max(initial=0)) + 1, OUTSIDE, dtype=np.int64)
-    first[sources[inside][::-1]] = positions[inside][::-1]
-    own = inside & (shift == own_shift)
+    if not inside.any():
+        return np.full_like(positions, OUTSIDE), []
+    shift = (sources - positions)[inside]
+    own_shift = np.bincount(shift - shift.min()).argmax() + shift.min()
+    own = inside & (sources - positions == own_shift)
+    first = np.full(int(sources.max()) + 1, OUTSIDE, dtype=np.int64)
     first[sources[own]] = positions[own]
+    missing = np.unique(sources[inside & (first[sources] == OUTSIDE)])
+    first[missing] = sources.size + np.arange(missing.size)
     origin = np.where(inside, first[sources], OUTSIDE)
-    kept = np.flatnonzero(origin == positions)
-    breaks = np.flatnonzero((np.diff(kept) != 1) | (np.diff(sources[kept]) != 1)) + 1
-    runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(kept, breaks) if run.size]
-    return origin, runs
+    return origin, [*_runs(positions[own], sources[own]), *_runs(first[missing], missing)]
+
+
+def _runs(positions: IndexMap, sources: IndexMap) -> list[tuple[int, int, int]]:
+    """Cut rising positions where they or their sources do not rise by one."""
+    breaks = np.flatnonzero((np.diff(positions) != 1) | (np.diff(sources) != 1)) + 1
+    starts = np.concatenate(([0], breaks))
+    stops = np.concatenate((breaks, [positions.size]))
+    return [
+        (int(positions[start]), int(positions[stop - 1]) + 1, int(sources[start]))
+        for start, stop in zip(starts, stops, strict=True)
+        if stop > start
+    ]

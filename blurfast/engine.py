@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from blurfast.cpu.separable import TILE_ROWS, ColumnPlan, SeparableOperator, Workspace
 from blurfast.io.base import Pixels, Sink, Source, Window
 from blurfast.parallel import run_all
 from blurfast.planning import OUTPUT_BUFFERS, Plan
-from blurfast.windows import Store, open_store
+from blurfast.windows import open_store
 
 Progress = Callable[[int, int], None]
 """Called with the pixels done so far and all pixels; an exception that it raises cancels the run."""
@@ -31,9 +30,11 @@ def filter_array(plan: Plan, image: Pixels, target: Pixels) -> None:
 
     Both are shaped (rows, columns, channels), with pixels and channels contiguous.
     """
-    tiles = _Tiles(plan, plan.image.width)
-    window = Window(0, plan.image.height, 0, plan.image.width)
-    run_all(tiles.tasks(window, image, 0, lambda row_map: row_map, target), plan.threads)
+    window_filter = plan.window_filter()
+    for window in plan.windows():
+        part = target[window.row_start : window.row_stop, window.column_start : window.column_stop]
+        for tasks in window_filter.stages(window, image, 0, lambda rows: rows, part):
+            run_all(tasks, plan.threads)
 
 
 def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: Progress | None = None) -> None:
@@ -64,7 +65,7 @@ def _stream_image(
     """Filter one image, and yield each window once it is computed."""
     assert plan.bands is not None
     store = open_store(plan, source, image)
-    tiles = _Tiles(plan, plan.bands.columns)
+    window_filter = plan.window_filter()
     outputs = _OutputBuffers(plan)
     windows = list(plan.windows())
     reading = pool.start(store.read_tasks(windows[0]))
@@ -75,66 +76,12 @@ def _stream_image(
         target = outputs.take(window)
         pixels, first_column = store.pixels(window)
         rows = functools.partial(store.rows, window)
-        pool.finish(pool.start(tiles.tasks(window, pixels, first_column, rows, target)))
+        for tasks in window_filter.stages(window, pixels, first_column, rows, target):
+            pool.finish(pool.start(tasks))
         segments = pool.start(sink.encode_tasks(image, window, target))
         outputs.lend(segments)
         writer.write(image, segments)
         yield window
-
-
-class _Tiles:
-    """Cuts windows into tiles, and filters each with the scratch memory of whichever thread takes it."""
-
-    def __init__(self, plan: Plan, window_columns: int) -> None:
-        self._plan = plan
-        self._operator: SeparableOperator = plan.operator()
-        self._workspaces: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
-        self._columns: dict[int, ColumnPlan] = {}
-
-    def tasks(
-        self,
-        window: Window,
-        pixels: Pixels,
-        first_column: int,
-        rows: Callable[[Any], Any],
-        target: Pixels,
-    ) -> list[Callable[[], None]]:
-        """Return a task for each tile of `window`.
-
-        Parameters
-        ----------
-        pixels, first_column
-            The source, and the column of the image that it starts at.
-        rows
-            Translates rows of the image to rows of `pixels`.
-        target
-            Where the window goes.
-        """
-        tasks = []
-        for row in range(window.row_start, window.row_stop, TILE_ROWS):
-            row_stop = min(row + TILE_ROWS, window.row_stop)
-            row_map = rows(self._operator.row_map(row, row_stop, self._plan.image.height))
-            target_rows = target[row - window.row_start : row_stop - window.row_start]
-            for column in range(window.column_start, window.column_stop, self._plan.tile_columns):
-                columns = self._plan_columns(column, min(column + self._plan.tile_columns, window.column_stop))
-                tile = target_rows[:, column - window.column_start : columns.column_stop - window.column_start]
-                tasks.append(functools.partial(self._filter, pixels, row_map, columns, first_column, tile))
-        return tasks
-
-    def _plan_columns(self, column_start: int, column_stop: int) -> ColumnPlan:
-        if column_start not in self._columns:
-            self._columns[column_start] = self._operator.plan_columns(
-                column_start, column_stop, self._plan.image.width
-            )
-        return self._columns[column_start]
-
-    def _filter(self, pixels: Pixels, row_map: Any, columns: ColumnPlan, first_column: int, tile: Pixels) -> None:
-        try:
-            workspace = self._workspaces.get_nowait()
-        except queue.Empty:
-            workspace = Workspace(self._operator.geometry, self._plan.tile_columns)
-        self._operator(pixels, row_map, columns, first_column, tile, workspace)
-        self._workspaces.put(workspace)
 
 
 class _OutputBuffers:

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from blurfast.dtypes import default_tolerance
-from blurfast.weights import Taps, gaussian_taps
+from blurfast.weights import SMALLEST_SIGMA, MultirateGaussian, Taps, gaussian_taps, multirate_gaussian
 
 MAX_SIGMA = 10_000.0
 MAX_ORDER = 3
+MAX_RADIUS = 100_000
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,15 @@ class Gaussian:
             if self.truncate is not None:
                 raise ValueError("truncate and tolerance both say where to cut the Gaussian; give one of them")
         for sigma, order in zip(self.sigmas, self.orders, strict=True):
-            if order and not sigma:
-                raise ValueError(f"order is {order} where sigma is 0; a derivative needs a sigma above 0")
+            if order and sigma < SMALLEST_SIGMA:
+                raise ValueError(
+                    f"order is {order} where sigma is {sigma:g}; a derivative needs a sigma of at least {SMALLEST_SIGMA}"
+                )
+            if self.truncate is not None and self.truncate * sigma > MAX_RADIUS:
+                raise ValueError(
+                    f"truncate is {self.truncate:g} with a sigma of {sigma:g}; together they must reach at most "
+                    f"{MAX_RADIUS} pixels"
+                )
 
     @property
     def sigmas(self) -> tuple[float, float]:
@@ -88,6 +96,22 @@ class Gaussian:
         """Return the vertical and the horizontal taps for images (input and output) of these dtypes."""
         return _gaussian_taps(self, dtypes)
 
+    def multirate(self, *dtypes: np.dtype[Any]) -> tuple[MultirateGaussian, MultirateGaussian] | str:
+        """Return the designs of the two directions for the multirate method, or why there are none."""
+        if self.truncate is not None:
+            return "truncate asks for a kernel that is cut, which it only approximates"
+        if any(self.orders):
+            return "it has no derivatives"
+        tolerance = _axis_tolerance(self, dtypes)
+        designs = [multirate_gaussian(sigma, tolerance) for sigma in self.sigmas]
+        if not any(designs):
+            return f"sigma is too small for an error of {tolerance:.1g} of the range"
+        vertical, horizontal = (
+            design or MultirateGaussian.single_rate(taps, tolerance)
+            for design, taps in zip(designs, self.taps(*dtypes), strict=True)
+        )
+        return vertical, horizontal
+
     def halo(self, *dtypes: np.dtype[Any]) -> tuple[int, int]:
         """Return how many rows above and below, and columns left and right, a pixel's result depends on."""
         vertical, horizontal = self.taps(*dtypes)
@@ -96,13 +120,17 @@ class Gaussian:
 
 @functools.lru_cache(maxsize=64)
 def _gaussian_taps(gaussian: Gaussian, dtypes: tuple[np.dtype[Any], ...]) -> tuple[Taps, Taps]:
-    tolerance = gaussian.tolerance if gaussian.tolerance is not None else min(map(default_tolerance, dtypes))
-    tolerance /= max(1, sum(sigma > 0 for sigma in gaussian.sigmas))  # the errors of the two directions add up
+    tolerance = _axis_tolerance(gaussian, dtypes)
     vertical, horizontal = (
         gaussian_taps(sigma, order, truncate=gaussian.truncate, tolerance=tolerance)
         for sigma, order in zip(gaussian.sigmas, gaussian.orders, strict=True)
     )
     return vertical, horizontal
+
+
+def _axis_tolerance(gaussian: Gaussian, dtypes: tuple[np.dtype[Any], ...]) -> float:
+    tolerance = gaussian.tolerance if gaussian.tolerance is not None else min(map(default_tolerance, dtypes))
+    return tolerance / max(1, sum(sigma > 0 for sigma in gaussian.sigmas))  # the errors of the two directions add up
 
 
 def _number(argument: str, value: object, low: float, high: float, *, integer: bool = False) -> float:

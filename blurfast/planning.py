@@ -13,16 +13,19 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from blurfast.boundary import MODES, Mode
+from blurfast.cpu.multirate import MultirateTiles
+from blurfast.cpu.multirate import memory_bytes as multirate_memory
 from blurfast.cpu.separable import TILE_ROWS, Geometry, SeparableOperator, even
+from blurfast.cpu.tiles import SeparableTiles, WindowFilter
 from blurfast.dtypes import sum_dtype
 from blurfast.errors import MemoryBudgetError, UnsupportedError
 from blurfast.filters import Gaussian
 from blurfast.io.base import ImageSpec, Window
 from blurfast.resources import MEGABYTE, Resources, format_memory
-from blurfast.weights import Taps
+from blurfast.weights import MultirateGaussian, Resampler, Taps
 
 Backend = Literal["auto", "cpu", "cuda"]
-Method = Literal["auto", "separable"]
+Method = Literal["auto", "separable", "multirate"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 METHODS: tuple[Method, ...] = get_args(Method)
 
@@ -32,6 +35,12 @@ OUTPUT_BUFFERS = 2
 _PREFERRED_BAND_BYTES = 8 * MEGABYTE
 _FEWEST_TILES_PER_THREAD = 4
 _NARROWEST_TILE = 256
+# What the multirate method costs by its factor, in taps of a separable filter (the sum of both directions).
+_MULTIRATE_COST_IN_TAPS = {2: 86, 4: 40, 8: 40, 16: 40}
+_MULTIRATE_SCRATCH_BYTES = 48 * MEGABYTE
+_FEWEST_BAND_ROWS = 256
+_OVERHEAD_IN_TAPS = 40
+_WORK_WORTH_A_THREAD = 20_000_000
 _UNPREDICTED_BYTES = 24 * MEGABYTE
 _WEIGHT_TO_AVERAGE = 0.5
 _LENGTH_TO_AVERAGE = 8
@@ -99,28 +108,42 @@ class Plan:
     @property
     def halo(self) -> tuple[int, int]:
         """Rows above and below, and columns left and right, that a pixel's result depends on."""
-        vertical, horizontal = self.taps
-        return vertical.size // 2, horizontal.size // 2
+        return _halo(self.filter, self.image, self.target_dtype, self.method)
 
     @property
     def predicted_memory(self) -> int:
         """The expected peak of the process's resident memory, in bytes."""
         return self.baseline_memory + (self.bands.memory if self.bands else 0)
 
-    def operator(self) -> SeparableOperator:
-        """Return the operator that does the arithmetic."""
-        vertical, horizontal = self.taps
-        return SeparableOperator(
-            vertical,
-            horizontal,
-            pixel_dtype=self.image.dtype,
+    def window_filter(self) -> WindowFilter:
+        """Return what does the arithmetic."""
+        image = self.image
+        if self.method == "multirate":
+            vertical, horizontal = _designs(self.filter, image, self.target_dtype)
+            return MultirateTiles(
+                vertical,
+                horizontal,
+                height=image.height,
+                width=image.width,
+                channels=image.channels,
+                pixel_dtype=image.dtype,
+                target_dtype=self.target_dtype,
+                sums=self.sums,
+                mode=self.mode,
+                cval=self.cval,
+                threads=self.threads,
+            )
+        operator = SeparableOperator(
+            *map(Resampler.filter, self.taps),
+            pixel_dtype=image.dtype,
             target_dtype=self.target_dtype,
             sums=self.sums,
-            channels=self.image.channels,
+            channels=image.channels,
             mode=self.mode,
             cval=self.cval,
-            alpha=self.image.alpha,
+            alpha=image.alpha,
         )
+        return SeparableTiles(operator, image.height, image.width, self.tile_columns)
 
     def windows(self) -> Iterator[Window]:
         """Yield the windows that are written, in raster order."""
@@ -194,8 +217,11 @@ def plan_array(
         If the backend cannot be had.
     """
     _require_member("mode", mode, MODES)
+    backend_choices = _choose_backend(backend)
+    chosen_method, method_choices = _choose_method(method, filter, image, target_dtype)
     sums, choice = _choose_sums(filter, image, target_dtype)
     geometry = _geometry(filter, image, target_dtype, sums)
+    threads, thread_choices = _choose_threads(threads, image, geometry)
     return Plan(
         filter=filter,
         image=image,
@@ -203,11 +229,12 @@ def plan_array(
         mode=mode,
         cval=cval,
         backend="cpu",
-        method="separable",
+        method=chosen_method,
         sums=sums,
         threads=threads,
         tile_columns=_tile_columns(geometry, image.width, image.height, threads),
-        choices=(*_choose_backend(backend), *_choose_method(method), choice),
+        choices=(*backend_choices, *method_choices, choice, *thread_choices),
+        bands=_array_bands(filter, image, target_dtype, sums, threads) if chosen_method == "multirate" else None,
     )
 
 
@@ -277,8 +304,8 @@ def _rounded_up(count: int) -> str:
 
 
 def _geometry(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any]) -> Geometry:
-    vertical, horizontal = filter.taps(image.dtype, target_dtype)
-    return Geometry((vertical.size, horizontal.size), image.channels, sums.itemsize)
+    vertical, horizontal = map(Resampler.filter, filter.taps(image.dtype, target_dtype))
+    return Geometry(vertical, horizontal, image.channels, sums.itemsize)
 
 
 def _tile_columns(geometry: Geometry, width: int, rows: int, threads: int) -> int:
@@ -335,6 +362,10 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, geometry: Geometry
         "encoding": threads * target.task_bytes + target.held_bytes,
         "tiles": threads * geometry.workspace_bytes(columns),
     }
+    if plan.method == "multirate":
+        designs = _designs(plan.filter, image, target.dtype)
+        window = Window(0, bands.rows, 0, bands.columns)
+        parts["tiles"] = multirate_memory(*designs, window, image.channels, plan.sums.itemsize, threads)
     return replace(bands, parts=parts)
 
 
@@ -351,10 +382,83 @@ def _choose_backend(backend: str) -> list[Choice]:
     return [Choice("backend", "cpu", True, reason)]
 
 
-def _choose_method(method: str) -> list[Choice]:
+def _choose_method(
+    method: str, filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
+) -> tuple[str, list[Choice]]:
     _require_member("method", method, METHODS)
-    reason = "asked for" if method == "separable" else "a Gaussian is the product of a column and a row"
-    return [Choice("method", "separable", True, reason)]
+    obstacle = _multirate_obstacle(filter, image, target_dtype)
+    if method == "multirate":
+        if obstacle is not None:
+            raise UnsupportedError(
+                f"the multirate method cannot serve: {obstacle}", remedy="use the method separable or auto"
+            )
+        return method, [Choice("method", method, True, "asked for")]
+    if method == "separable":
+        return method, [Choice("method", method, True, "asked for")]
+    if obstacle is not None:
+        return "separable", [
+            Choice("method", "separable", True, "a Gaussian is the product of a column and a row"),
+            Choice("method", "multirate", False, obstacle),
+        ]
+    factors = [design.factor for design in _designs(filter, image, target_dtype)]
+    taps = sum(axis.size for axis in filter.taps(image.dtype, target_dtype))
+    equivalent = _MULTIRATE_COST_IN_TAPS[max(factors)]
+    if taps <= equivalent:
+        return "separable", [
+            Choice("method", "separable", True, f"it takes only {taps} taps"),
+            Choice("method", "multirate", False, f"it would cost as much as {equivalent} taps"),
+        ]
+    return "multirate", [
+        Choice("method", "multirate", True, f"at 1/{max(factors)} of the resolution it costs as much as {equivalent} taps"),
+        Choice("method", "separable", False, f"it would take {taps} taps"),
+    ]
+
+
+def _multirate_obstacle(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]) -> str | None:
+    if image.alpha is not None:
+        return "colours are weighted by opacity"
+    designs = filter.multirate(image.dtype, target_dtype)
+    return designs if isinstance(designs, str) else None
+
+
+def _designs(
+    filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
+) -> tuple[MultirateGaussian, MultirateGaussian]:
+    designs = filter.multirate(image.dtype, target_dtype)
+    assert not isinstance(designs, str)
+    return designs
+
+
+def _halo(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], method: str) -> tuple[int, int]:
+    if method == "multirate":
+        vertical, horizontal = _designs(filter, image, target_dtype)
+        return vertical.radius, horizontal.radius
+    return filter.halo(image.dtype, target_dtype)
+
+
+def _choose_threads(threads: int, image: ImageSpec, geometry: Geometry) -> tuple[int, list[Choice]]:
+    """Leave threads out that would take longer to start than they save."""
+    taps = geometry.vertical.tap_count + geometry.horizontal.tap_count
+    work = image.height * image.width * image.channels * (taps + _OVERHEAD_IN_TAPS)
+    worthwhile = max(1, work // _WORK_WORTH_A_THREAD)
+    if worthwhile >= threads:
+        return threads, []
+    return worthwhile, [Choice("threads", str(worthwhile), True, "the image is too small for more")]
+
+
+def _array_bands(
+    filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any], threads: int
+) -> Bands:
+    """Cut an image in memory so that the samples that the multirate method keeps stay few."""
+    vertical, horizontal = _designs(filter, image, target_dtype)
+    rows = even(max(1, image.height))
+    while rows > _FEWEST_BAND_ROWS:
+        window = Window(0, rows, 0, image.width)
+        needed = multirate_memory(vertical, horizontal, window, image.channels, sums.itemsize, threads)
+        if needed <= _MULTIRATE_SCRATCH_BYTES:
+            break
+        rows = even(rows // 2)
+    return Bands(rows, max(1, image.width), 0)
 
 
 def _choose_sums(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Choice]:

@@ -64,8 +64,8 @@ def parse_memory(size: int | str) -> int:
         count = float(match[1]) * _UNITS[match[2]]
     else:
         raise TypeError(f"max_memory is {size!r}; it must be a number of bytes or text such as 512MB")
-    if count < 1:
-        raise ValueError(f"max_memory is {size!r}; it must be positive")
+    if not 1 <= count <= sys.maxsize:
+        raise ValueError(f"max_memory is {size!r}; it must be from 1 byte to {sys.maxsize} bytes")
     return int(count)
 
 

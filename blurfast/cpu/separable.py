@@ -6,6 +6,7 @@ sums, the scratch memory of a thread, and the maps that stand for the image's ed
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurfast.boundary import IndexMap, Mode, index_map, origins
-from blurfast.weights import Taps
+from blurfast.weights import Resampler
 
 TILE_ROWS = 64
 """Rows of a tile: as many samples as a kernel filters side by side (4 registers) where registers are widest."""
@@ -32,17 +33,21 @@ class Geometry:
 
     Parameters
     ----------
-    taps
-        Number of vertical and of horizontal taps.
+    vertical, horizontal
+        The two passes.
     channels
         Interleaved channels.
     itemsize
         Bytes of one sum.
+    tile_rows
+        Rows of a tile's result.
     """
 
-    taps: tuple[int, int]
+    vertical: Resampler
+    horizontal: Resampler
     channels: int
     itemsize: int
+    tile_rows: int = TILE_ROWS
 
     @property
     def lanes(self) -> int:
@@ -50,23 +55,27 @@ class Geometry:
         return _WIDEST_REGISTER // self.itemsize
 
     @property
+    def padded_rows(self) -> int:
+        """Rows that a tile depends on."""
+        return _most_inputs(self.vertical, self.tile_rows)
+
+    @functools.cached_property
     def panel_width(self) -> int:
         """Elements of a row that the vertical pass filters at a time, so that all rows of the panel stay cached."""
-        fitting = _PANEL_BYTES // ((TILE_ROWS + self.taps[0]) * self.itemsize)
         group = 4 * self.lanes
-        return max(1, fitting // group) * group
+        return max(1, _PANEL_BYTES // (self.padded_rows * self.itemsize) // group) * group
 
-    @property
+    @functools.cached_property
     def panel_pitch(self) -> int:
         """Distance of a panel's rows."""
-        return self._odd_pitch(self.panel_width)
+        return odd_pitch(self.panel_width, self.itemsize)
 
-    @property
+    @functools.cached_property
     def column_pitch(self) -> int:
         """Distance of the columns that are handed from the vertical to the horizontal pass."""
-        return self._odd_pitch(TILE_ROWS)
+        return odd_pitch(TILE_ROWS, self.itemsize)
 
-    @property
+    @functools.cached_property
     def chunk_pixels(self) -> int:
         """Pixels of a row that the horizontal pass filters before it transposes them back."""
         fitting = _CHUNK_BYTES // (self.column_pitch * self.channels * self.itemsize)
@@ -77,33 +86,23 @@ class Geometry:
         """Distance of the rows that a chunk is transposed back to; in pixels, which are no larger than sums."""
         return self.chunk_pixels * self.channels + self.lanes
 
-    def _odd_pitch(self, elements: int) -> int:
-        """Return a pitch for lines of so many elements that is an odd number of cache lines.
-
-        With an even one, above all a power of two, the taps of a column fight for a few sets of the cache.
-        """
-        line = _CACHE_LINE // self.itemsize
-        lines = -(-elements // line)
-        return (lines + (lines % 2 == 0)) * line
-
     def tile_columns(self, width: int) -> int:
-        """Return the columns of a tile (an even number) for an image of this width.
+        """Return the columns of a tile (an even number) for a result of this width.
 
         Wide enough that the columns of the halo, which neighbouring tiles both filter, are few; narrow enough that
         the columns stay in the cache between the two passes.
         """
-        overlap = self.taps[1] - 1
+        overlap = self.horizontal.tap_count - 1
         cached = _COLUMNS_BYTES // (self.column_pitch * self.channels * self.itemsize) - overlap
-        columns = max(_FEWEST_TILE_COLUMNS, cached, 2 * overlap)
+        columns = max(_FEWEST_TILE_COLUMNS, cached, 2 * overlap) * self.horizontal.up // self.horizontal.down
         tiles = -(-width // columns)
         return even(-(-width // tiles))
 
     def workspace_shapes(self, tile_columns: int) -> dict[str, int]:
         """Return the number of elements of each scratch array for tiles of up to so many columns."""
-        padded_rows = TILE_ROWS + self.taps[0] - 1
-        padded_columns = even(tile_columns) + self.taps[1] - 1
+        padded_columns = 2 * _most_inputs(self.horizontal, tile_columns)  # extra positions: see `origins`
         return {
-            "panel": padded_rows * self.panel_pitch,
+            "panel": self.padded_rows * self.panel_pitch,
             "filtered": TILE_ROWS * self.column_pitch,
             "columns": (padded_columns * self.channels + self.lanes) * self.column_pitch,
             "chunk": (self.chunk_pixels * self.channels + self.lanes) * self.column_pitch,
@@ -114,6 +113,21 @@ class Geometry:
         """Return the memory of one thread's workspace."""
         shapes = self.workspace_shapes(tile_columns)
         return sum(shapes.values()) * self.itemsize + (len(shapes) + 1) * _CACHE_LINE
+
+
+def odd_pitch(elements: int, itemsize: int) -> int:
+    """Return a pitch for lines of so many elements that is an odd number of cache lines.
+
+    With an even one, above all a power of two, the taps of a column fight for a few sets of the cache.
+    """
+    line = _CACHE_LINE // itemsize
+    lines = -(-elements // line)
+    return (lines + (lines % 2 == 0)) * line
+
+
+def _most_inputs(resampler: Resampler, outputs: int) -> int:
+    """Return the most inputs that so many outputs depend on, wherever they start."""
+    return (even(outputs) + resampler.up - 1) // resampler.up * resampler.down + resampler.tap_count
 
 
 def even(length: int) -> int:
@@ -135,30 +149,60 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """One direction's taps, as the kernels take them."""
+class Pass:
+    """One direction's resampler, as the kernels take it.
 
+    Parameters
+    ----------
+    rounded
+        Whether the pass ends in integers.
+    """
+
+    resampler: Resampler
     taps: NDArray[Any]
-    reference: int
     gain: NDArray[Any]
-    rounded: int
-    """1 where the pass ends in integers, else 0."""
+    rounded: bool
 
     @classmethod
-    def prepare(cls, taps: Taps, sums: np.dtype[Any], *, rounded: bool) -> _Pass:
+    def prepare(cls, resampler: Resampler, sums: np.dtype[Any], *, rounded: bool) -> Pass:
         """Round the taps to the precision of the sums without losing what makes a flat image stay flat.
 
         A non-negative filter must not leave the range of its input. Its sums are relative to a reference pixel,
         whose own tap therefore adds nothing. That margin is wider than all rounding errors together, unless the
         reference has next to no weight; then the taps are made smaller by as much.
         """
-        gain = round(float(taps.sum()), 9)
-        middle = taps.size // 2
-        if np.all(taps >= 0):
-            margin = taps[max(0, middle - 1) : middle + 1].min() if taps.size > 1 else 1.0
-            worst_rounding = (taps.size + 4) * float(np.finfo(sums).eps)
+        taps = resampler.taps
+        gain = _exact_gain(taps[0])
+        if np.all(taps >= 0) and not resampler.is_identity:
+            # The reference is the first output's of a pair; for the second one it lies `shift` before its middle.
+            shift = resampler.down if resampler.up == 1 else 0
+            margin = min(taps[:, resampler.reference].min(), taps[:, resampler.reference - shift].min())
+            worst_rounding = (resampler.tap_count + 4) * float(np.finfo(sums).eps)
             taps = taps * (1.0 - max(0.0, worst_rounding - margin))
-        return cls(taps.astype(sums), middle, np.array([gain], dtype=sums), int(rounded))
+        return cls(resampler, taps.astype(sums), np.array([gain], dtype=sums), rounded)
+
+    def arguments(self, start: int) -> tuple[int, ...]:
+        """Return what the kernels need to know for outputs from `start` on."""
+        resampler = self.resampler
+        return (
+            self.taps.ctypes.data,
+            resampler.tap_count,
+            resampler.up,
+            resampler.down,
+            start % resampler.up,
+            resampler.reference,
+            self.gain.ctypes.data,
+            int(self.rounded),
+        )
+
+
+def _exact_gain(taps: NDArray[np.float64]) -> float:
+    """Return the sum of taps, which is exactly one for an average and zero for a derivative, without its rounding."""
+    gain = float(taps.sum())
+    for exact in (0.0, 1.0):
+        if abs(gain - exact) <= 1e-13 * float(np.abs(taps).sum()):
+            return exact
+    return gain
 
 
 @dataclass(frozen=True)
@@ -173,12 +217,12 @@ class ColumnPlan:
 
 
 class SeparableOperator:
-    """Correlate with vertical taps, then with horizontal ones.
+    """Correlate, or resample, vertically and then horizontally.
 
     Parameters
     ----------
     vertical, horizontal
-        Taps of odd length.
+        The two passes. Positions of the result count from 0 at the image's first row and column.
     pixel_dtype, target_dtype
         Of the pixels that are read and of those that are written.
     sums
@@ -189,60 +233,57 @@ class SeparableOperator:
         What lies outside the image.
     alpha
         The channel that the others are weighted by, or None.
+    tile_rows
+        Rows of a tile of the result, at most `TILE_ROWS`.
     """
 
     def __init__(
         self,
-        vertical: Taps,
-        horizontal: Taps,
+        vertical: Resampler,
+        horizontal: Resampler,
         *,
         pixel_dtype: np.dtype[Any],
         target_dtype: np.dtype[Any],
         sums: np.dtype[Any],
         channels: int,
-        mode: Mode,
-        cval: float,
+        mode: Mode = "reflect",
+        cval: float = 0.0,
         alpha: int | None = None,
+        tile_rows: int = TILE_ROWS,
     ) -> None:
-        self.sums = sums
-        self._alpha = -1 if alpha is None else alpha
-        self.channels = channels
-        self.mode = mode
-        to_integers = target_dtype.kind in "biu" and alpha is None  # with alpha, the division comes first
-        self._vertical = _Pass.prepare(vertical, self.sums, rounded=to_integers and horizontal.size == 1)
-        self._horizontal = _Pass.prepare(horizontal, self.sums, rounded=to_integers)
-        self._outside = np.array([cval], dtype=self.sums)
-        self._outside_filtered = self._outside * self._vertical.gain
-        self.geometry = Geometry((vertical.size, horizontal.size), channels, sums.itemsize)
         from blurfast.cpu import objects  # imports llvmlite, which planning does not need
 
+        self.channels = channels
+        self.sums = sums
+        self.mode = mode
+        self.geometry = Geometry(vertical, horizontal, channels, sums.itemsize, tile_rows)
+        self._alpha = -1 if alpha is None else alpha
+        to_integers = target_dtype.kind in "biu" and alpha is None  # with alpha, the division comes first
+        self._vertical = Pass.prepare(vertical, sums, rounded=to_integers and horizontal.is_identity)
+        self._horizontal = Pass.prepare(horizontal, sums, rounded=to_integers)
+        self._outside = np.array([cval], dtype=sums)
+        self._outside_filtered = self._outside * self._vertical.gain
         self._vertical_kernel, self._horizontal_kernel = objects.load(
-            objects.Kernel("separable", function, dtype.name, self.sums.name)
+            objects.Kernel("separable", function, dtype.name, sums.name)
             for function, dtype in (("vertical", pixel_dtype), ("horizontal", target_dtype))
         )
 
-    @property
-    def halo(self) -> tuple[int, int]:
-        """Rows above and below, and columns left and right, that a pixel's result depends on."""
-        return self._vertical.reference, self._horizontal.reference
-
     def plan_columns(self, column_start: int, column_stop: int, width: int) -> ColumnPlan:
-        """Prepare the columns of the tiles that span `column_start` (even) to `column_stop`."""
-        halo = self._horizontal.reference
-        padded_stop = column_start + even(column_stop - column_start) + halo
-        sources = index_map(column_start - halo, padded_stop, width, self.mode)
-        origin, runs = origins(sources)
-        return ColumnPlan(column_start, column_stop, origin, [(a, b, int(sources[a])) for a, b in runs])
+        """Prepare the columns of the tiles whose results span `column_start` (even) to `column_stop`."""
+        span = self._horizontal.resampler.span(column_start, column_start + even(column_stop - column_start))
+        sources = index_map(*span, width, self.mode)
+        return ColumnPlan(column_start, column_stop, *origins(sources))
 
     def row_map(self, row_start: int, row_stop: int, height: int) -> IndexMap:
-        """Return the source rows of the padded tile that spans `row_start` (even) to `row_stop`."""
-        halo = self._vertical.reference
-        return index_map(row_start - halo, row_start + even(row_stop - row_start) + halo, height, self.mode)
+        """Return the source rows that the results from `row_start` (even) to `row_stop` depend on."""
+        span = self._vertical.resampler.span(row_start, row_start + even(row_stop - row_start))
+        return index_map(*span, height, self.mode)
 
     def __call__(
         self,
         pixels: NDArray[Any],
         row_map: IndexMap,
+        row_start: int,
         columns: ColumnPlan,
         first_column: int,
         target: NDArray[Any],
@@ -256,30 +297,30 @@ class SeparableOperator:
             The source, shaped (rows, columns, channels), pixels and channels contiguous; its first column is
             the image's column `first_column`.
         row_map
-            For each row of the padded tile, the row of `pixels`, or -1.
+            The row of `pixels` for each row that the tile depends on, or -1.
+        row_start
+            The tile's first row, an even number.
         columns
             The tile's columns, made by `plan_columns`.
         target
             Where the tile goes, shaped (rows, columns, channels), pixels and channels contiguous.
         """
-        row_count = target.shape[0]
+        row_count, pixel_count = target.shape[:2]
         scratch, geometry = workspace.addresses, self.geometry
+        vertical = self._vertical.arguments(row_start)
         for start, stop, source_column in columns.runs:
             self._vertical_kernel(
                 pixels.ctypes.data,
                 pixels.strides[0] // pixels.itemsize,
                 row_map.ctypes.data,
-                even(row_count),
+                row_map.size,
                 (source_column - first_column) * self.channels,
                 (stop - start) * self.channels,
                 self.channels,
                 self._alpha,
                 self._outside.ctypes.data,
-                self._vertical.taps.ctypes.data,
-                self._vertical.taps.size,
-                self._vertical.reference,
-                self._vertical.gain.ctypes.data,
-                self._vertical.rounded,
+                *vertical,
+                even(row_count),
                 scratch["panel"],
                 scratch["filtered"],
                 geometry.panel_width,
@@ -296,11 +337,7 @@ class SeparableOperator:
             self.channels,
             self._alpha,
             self._outside_filtered.ctypes.data,
-            self._horizontal.taps.ctypes.data,
-            self._horizontal.taps.size,
-            self._horizontal.reference,
-            self._horizontal.gain.ctypes.data,
-            self._horizontal.rounded,
+            *self._horizontal.arguments(columns.column_start),
             scratch["chunk"],
             geometry.chunk_pixels,
             scratch["rows"],
@@ -308,5 +345,5 @@ class SeparableOperator:
             target.ctypes.data,
             target.strides[0] // target.itemsize,
             row_count,
-            target.shape[1],
+            pixel_count,
         )

@@ -62,13 +62,18 @@ def put_back(centre, total, gain, rounded):
 
 
 @njit(**OPTIONS)
-def correlate_pair(lines, start, step, taps, tap_count, reference, gains, rounded, target, target_start, target_step):
-    """Filter two neighbouring lines, four registers wide.
+def correlate_pair(
+    lines, start, step, taps, first_tap, second_tap, tap_count, shift, reference, gains, rounded,
+    target, target_start, target_step,
+):  # fmt: skip
+    """Filter two outputs whose lines overlap, four registers wide.
 
-    Each line is loaded once and serves both outputs; the eight sums stay in registers. The sums are taken of
-    *differences* from the reference line (in the middle of the taps), whose value is put back at the end. Where
-    the image is flat all differences are zero and the result is exact, whatever the rounding of the taps;
-    elsewhere the rounding errors scale with the local contrast, not with the brightness. (An infinite
+    The first one's lines begin at `start` and its taps at `first_tap`, the second one's lines `shift` lines later
+    and its taps at `second_tap`. A line that both need is loaded once, and the eight sums stay in registers.
+
+    The sums are taken of *differences* from the reference line (in the middle of the taps), whose value is put back
+    at the end. Where the image is flat all differences are zero and the result is exact, whatever the rounding of the
+    taps; elsewhere the rounding errors scale with the local contrast, not with the brightness. (An infinite
     reference would turn every infinity into NaN; zero serves as well.)
     """
     lanes = lanes_of(lines)
@@ -77,34 +82,38 @@ def correlate_pair(lines, start, step, taps, tap_count, reference, gains, rounde
     centre1 = finite_or_zero(load(lines, at + lanes))
     centre2 = finite_or_zero(load(lines, at + 2 * lanes))
     centre3 = finite_or_zero(load(lines, at + 3 * lanes))
-    second0 = second1 = second2 = second3 = zero(lines)
+    first0 = first1 = first2 = first3 = zero(lines)
+    second0 = second1 = second2 = second3 = first0
     at = start
-    previous = broadcast(taps, 0)
-    first0 = multiply_add(previous, subtract(load(lines, at), centre0), second0)
-    first1 = multiply_add(previous, subtract(load(lines, at + lanes), centre1), second1)
-    first2 = multiply_add(previous, subtract(load(lines, at + 2 * lanes), centre2), second2)
-    first3 = multiply_add(previous, subtract(load(lines, at + 3 * lanes), centre3), second3)
-    for tap_index in range(1, tap_count):
+    for line in range(shift):
+        tap = broadcast(taps, first_tap + line)
+        first0 = multiply_add(tap, subtract(load(lines, at), centre0), first0)
+        first1 = multiply_add(tap, subtract(load(lines, at + lanes), centre1), first1)
+        first2 = multiply_add(tap, subtract(load(lines, at + 2 * lanes), centre2), first2)
+        first3 = multiply_add(tap, subtract(load(lines, at + 3 * lanes), centre3), first3)
         at += step
-        tap = broadcast(taps, tap_index)
+    for line in range(shift, tap_count):
+        tap, other = broadcast(taps, first_tap + line), broadcast(taps, second_tap + line - shift)
         difference = subtract(load(lines, at), centre0)
         first0 = multiply_add(tap, difference, first0)
-        second0 = multiply_add(previous, difference, second0)
+        second0 = multiply_add(other, difference, second0)
         difference = subtract(load(lines, at + lanes), centre1)
         first1 = multiply_add(tap, difference, first1)
-        second1 = multiply_add(previous, difference, second1)
+        second1 = multiply_add(other, difference, second1)
         difference = subtract(load(lines, at + 2 * lanes), centre2)
         first2 = multiply_add(tap, difference, first2)
-        second2 = multiply_add(previous, difference, second2)
+        second2 = multiply_add(other, difference, second2)
         difference = subtract(load(lines, at + 3 * lanes), centre3)
         first3 = multiply_add(tap, difference, first3)
-        second3 = multiply_add(previous, difference, second3)
-        previous = tap
-    at += step
-    second0 = multiply_add(previous, subtract(load(lines, at), centre0), second0)
-    second1 = multiply_add(previous, subtract(load(lines, at + lanes), centre1), second1)
-    second2 = multiply_add(previous, subtract(load(lines, at + 2 * lanes), centre2), second2)
-    second3 = multiply_add(previous, subtract(load(lines, at + 3 * lanes), centre3), second3)
+        second3 = multiply_add(other, difference, second3)
+        at += step
+    for line in range(tap_count, tap_count + shift):
+        other = broadcast(taps, second_tap + line - shift)
+        second0 = multiply_add(other, subtract(load(lines, at), centre0), second0)
+        second1 = multiply_add(other, subtract(load(lines, at + lanes), centre1), second1)
+        second2 = multiply_add(other, subtract(load(lines, at + 2 * lanes), centre2), second2)
+        second3 = multiply_add(other, subtract(load(lines, at + 3 * lanes), centre3), second3)
+        at += step
     gain = broadcast(gains, 0)
     store(target, target_start, put_back(centre0, first0, gain, rounded))
     store(target, target_start + lanes, put_back(centre1, first1, gain, rounded))
@@ -125,16 +134,27 @@ def copy_line(lines, start, length, target, target_start):
 
 
 @njit(**OPTIONS)
-def filter_pair(lines, start, step, length, taps, tap_count, reference, gains, rounded, target, target_start, target_step):
-    """Filter two neighbouring lines of any length; a single tap is the identity, and exact."""
+def filter_pair(
+    lines, start, step, length, index, taps, tap_count, up, down, reference, gains, rounded,
+    target, target_start, target_step,
+):  # fmt: skip
+    """Filter the outputs `index` (even) and `index + 1`, of any length; a single tap is the identity, and exact.
+
+    Output ``i`` is the sum over the lines from ``i // up * down`` on, with the taps of phase ``i % up``. So `down`
+    keeps every so many-th output of a filter, `up` interpolates, and with both one it is an ordinary filter.
+    """
+    first_line, second_line = index // up * down, (index + 1) // up * down
+    start += first_line * step
+    shift = second_line - first_line
     if tap_count == 1:
         copy_line(lines, start, length, target, target_start)
-        copy_line(lines, start + step, length, target, target_start + target_step)
+        copy_line(lines, start + shift * step, length, target, target_start + target_step)
         return
-    for index in range(0, length, REGISTERS_PER_LINE * lanes_of(lines)):
+    first_tap, second_tap = index % up * tap_count, (index + 1) % up * tap_count
+    for offset in range(0, length, REGISTERS_PER_LINE * lanes_of(lines)):
         correlate_pair(
-            lines, start + index, step, taps, tap_count, reference, gains, rounded,
-            target, target_start + index, target_step,
+            lines, start + offset, step, taps, first_tap, second_tap, tap_count, shift, reference, gains, rounded,
+            target, target_start + offset, target_step,
         )  # fmt: skip
 
 
@@ -191,9 +211,9 @@ def fill_line(value, index, target, target_start, length):
 
 
 @njit(**OPTIONS)
-def prefetch_rows(pixels, pixel_pitch, row_map, first_row, start, length):
-    """Ask for a piece of two rows that are packed next, so that they arrive while this panel is filtered."""
-    for row in range(first_row, first_row + 2):
+def prefetch_rows(pixels, pixel_pitch, row_map, first_row, last_row, start, length):
+    """Ask for a piece of some rows that are packed next, so that they arrive while this panel is filtered."""
+    for row in range(first_row, last_row):
         source_row = read(row_map, row)
         if source_row >= 0:
             for index in range(0, length, pixels_per_line(pixels)):
@@ -210,15 +230,15 @@ def transpose_group(rows, row_count, column_count, columns, start, pitch):
 
 
 def vertical(
-    pixels, pixel_pitch, row_map, row_count, first_element, element_count, channels, alpha, outside,
-    taps, tap_count, reference, gains, rounded,
+    pixels, pixel_pitch, row_map, padded_count, first_element, element_count, channels, alpha, outside,
+    taps, tap_count, up, down, phase, reference, gains, rounded, row_count,
     panel, filtered, panel_width, panel_pitch,
     columns, column_pitch, first_line,
 ):  # fmt: skip
-    """Filter `row_count` (even) rows of a run of elements down the image, and store them as columns.
+    """Filter a run of elements down the image to `row_count` (even) rows, and store them as columns.
 
-    `row_map` names the source row of each of the `row_count + tap_count - 1` padded rows, -1 standing for a row of
-    `outside[0]`. Panels narrow enough for the cache are packed: converted, gathered by `row_map`, and at a pitch
+    `row_map` names the source row of each of the `padded_count` rows that are needed, -1 standing for a row of
+    `outside[0]`. The first result is the output `phase` of them: see `filter_pair`. Panels narrow enough for the cache are packed: converted, gathered by `row_map`, and at a pitch
     that spreads the rows over all cache sets. With an `alpha` of at least 0, the other channels are weighted by it.
     """
     lanes = lanes_of(panel)
@@ -227,7 +247,7 @@ def vertical(
     while offset < element_count:
         width = min(panel_width, element_count - offset)
         full_width = (width + group - 1) // group * group
-        for row in range(row_count + tap_count - 1):
+        for row in range(padded_count):
             source_row = read(row_map, row)
             if source_row < 0:
                 fill_line(outside, 0, panel, row * panel_pitch, full_width)
@@ -240,11 +260,13 @@ def vertical(
         for column in range(0, full_width, group):
             next_length = min(group, element_count - offset - panel_width - column)
             for row in range(0, row_count, 2):
-                prefetch_rows(pixels, pixel_pitch, row_map, row, next_start + column, next_length)
-                if row < tap_count - 1:
-                    prefetch_rows(pixels, pixel_pitch, row_map, row_count + row, next_start + column, next_length)
+                first_ahead, last_ahead = row * padded_count // row_count, (row + 2) * padded_count // row_count
+                prefetch_rows(
+                    pixels, pixel_pitch, row_map, first_ahead, last_ahead, next_start + column, next_length
+                )
                 filter_pair(
-                    panel, row * panel_pitch + column, panel_pitch, group, taps, tap_count, reference, gains, rounded,
+                    panel, column, panel_pitch, group, phase + row,
+                    taps, tap_count, up, down, reference, gains, rounded,
                     filtered, row * column_pitch, column_pitch,
                 )  # fmt: skip
             transpose_group(
@@ -293,7 +315,7 @@ def store_chunk(lines, line_pitch, row_count, element_count, rows, row_pitch, ta
 
 def horizontal(
     columns, column_pitch, position_origin, position_count, channels, alpha, outside,
-    taps, tap_count, reference, gains, rounded,
+    taps, tap_count, up, down, phase, reference, gains, rounded,
     chunk, chunk_pixels, rows, row_pitch,
     target, target_pitch, row_count, pixel_count,
 ):  # fmt: skip
@@ -312,10 +334,10 @@ def horizontal(
         count = min(chunk_pixels, pixel_count - first_pixel)
         for pixel in range(0, count, 2):
             for channel in range(channels):
-                line = pixel * channels + channel
                 filter_pair(
-                    columns, (first_pixel * channels + line) * column_pitch, step, line_length,
-                    taps, tap_count, reference, gains, rounded, chunk, line * column_pitch, step,
+                    columns, channel * column_pitch, step, line_length, phase + first_pixel + pixel,
+                    taps, tap_count, up, down, reference, gains, rounded,
+                    chunk, (pixel * channels + channel) * column_pitch, step,
                 )  # fmt: skip
         if alpha >= 0:
             divide_by_alpha(chunk, column_pitch, count, line_length, channels, alpha)
@@ -329,14 +351,16 @@ def horizontal(
 def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Return each entry point with the Numba types of its arguments, for one type of pixel and of sums."""
     pixels, lines, rows, size = types.CPointer(pixel), types.CPointer(sums), types.CPointer(types.int64), types.int64
-    fir = (lines, size, size, lines)
+    fir = (lines, size, size, size, size, size, lines, size)
     return {
         "vertical": (
             vertical,
-            (pixels, size, rows, size, size, size, size, size, lines, *fir, size, lines, lines, size, size, lines, size, size),
+            (pixels, size, rows, size, size, size, size, size, lines)
+            + (*fir, size, lines, lines, size, size, lines, size, size),
         ),
         "horizontal": (
             horizontal,
-            (lines, size, rows, size, size, size, lines, *fir, size, lines, size, pixels, size, pixels, size, size, size),
+            (lines, size, rows, size, size, size, lines)
+            + (*fir, lines, size, pixels, size, pixels, size, size, size),
         ),
     }

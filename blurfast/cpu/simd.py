@@ -115,7 +115,10 @@ def _narrow(builder: Any, pixel: Any, value: Any, sum_element: Any, lanes: int |
             return value
         return (builder.fptrunc if pixel == types.float32 else builder.fpext)(value, shaped(_llvm_scalar(pixel)))
     if pixel == float16:
-        return builder.fptrunc(value, shaped(ir.HalfType()))
+        # By way of float32: from float64, LLVM would call a function that no library of the process has.
+        single = shaped(ir.FloatType())
+        narrowed = value if value.type == single else builder.fptrunc(value, single)
+        return builder.fptrunc(narrowed, shaped(ir.HalfType()))
     low, high = _integer_range(pixel, sum_element)
     value = builder.select(builder.fcmp_ordered("<", value, constant(high)), value, constant(high))
     value = builder.select(builder.fcmp_ordered(">", value, constant(low)), value, constant(low))
@@ -224,6 +227,19 @@ def read_pixel(typing_context, pixels, index, sums):
 
 
 @intrinsic
+def write_pixel(typing_context, pixels, index, value):
+    """Store one sum as a pixel, rounded and saturated."""
+    pixel = pixels.dtype
+
+    def generate(context, builder, signature, arguments):
+        narrow = _narrow(builder, pixel, arguments[2], value, None)
+        builder.store(narrow, builder.gep(arguments[0], [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(pixels, types.int64, value), generate
+
+
+@intrinsic
 def load(typing_context, sums, index):
     """Load one register from `sums` at `index`; no alignment is assumed."""
     element = sums.dtype
@@ -244,6 +260,18 @@ def store(typing_context, sums, index, vector):
         return context.get_dummy_value()
 
     return types.void(sums, types.int64, vector), generate
+
+
+@intrinsic
+def store_pixels(typing_context, pixels, index, vector):
+    """Store one register as pixels, rounded and saturated."""
+    pixel = pixels.dtype
+
+    def generate(context, builder, signature, arguments):
+        _store_vector(builder, arguments[0], pixel, arguments[1], arguments[2], vector.element)
+        return context.get_dummy_value()
+
+    return types.void(pixels, types.int64, vector), generate
 
 
 @intrinsic

@@ -1,0 +1,99 @@
+"""Cut a window into tiles for the separable operator."""
+
+from __future__ import annotations
+
+import functools
+import queue
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from blurfast.boundary import IndexMap
+from blurfast.cpu.separable import ColumnPlan, SeparableOperator, Workspace
+from blurfast.io.base import Pixels, Window
+
+Task = Callable[[], None]
+RowTranslation = Callable[[IndexMap], IndexMap]
+"""From rows of the image to rows of an array that holds some of them; `boundary.OUTSIDE` stays."""
+
+
+class WindowFilter(Protocol):
+    """Filters windows of an image, one after the other, in raster order."""
+
+    def stages(
+        self, window: Window, pixels: Pixels, first_column: int, rows: RowTranslation, target: Pixels
+    ) -> Iterator[list[Task]]:
+        """Yield lists of tasks: those of one list may run at the same time, and end before the next list begins.
+
+        Parameters
+        ----------
+        window
+            What to filter; it starts at an even row and column.
+        pixels, first_column
+            The source, and the column of the image that it starts at.
+        rows
+            Translates rows of the image to rows of `pixels`.
+        target
+            Where the window goes.
+        """
+
+
+class Workspaces:
+    """Scratch memory for whichever thread takes a tile; there are as many as threads work at the same time."""
+
+    def __init__(self, operator: SeparableOperator, tile_columns: int) -> None:
+        self._operator = operator
+        self._tile_columns = tile_columns
+        self._free: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
+
+    def run(
+        self,
+        pixels: Pixels,
+        row_map: IndexMap,
+        row_start: int,
+        columns: ColumnPlan,
+        first_column: int,
+        target: Pixels,
+    ) -> None:
+        """Filter a tile, as `SeparableOperator` does."""
+        try:
+            workspace = self._free.get_nowait()
+        except queue.Empty:
+            workspace = Workspace(self._operator.geometry, self._tile_columns)
+        self._operator(pixels, row_map, row_start, columns, first_column, target, workspace)
+        self._free.put(workspace)
+
+
+class SeparableTiles:
+    """The tiles of an image of `height` x `width` pixels, `tile_columns` (even) wide."""
+
+    def __init__(self, operator: SeparableOperator, height: int, width: int, tile_columns: int) -> None:
+        self._operator = operator
+        self._height, self._width = height, width
+        self._tile_columns = tile_columns
+        self._workspaces = Workspaces(operator, tile_columns)
+        self._columns: dict[tuple[int, int], ColumnPlan] = {}
+
+    def stages(
+        self, window: Window, pixels: Pixels, first_column: int, rows: RowTranslation, target: Pixels
+    ) -> Iterator[list[Task]]:
+        """See `WindowFilter.stages`."""
+        tasks: list[Task] = []
+        tile_rows = self._operator.geometry.tile_rows
+        for row in range(window.row_start, window.row_stop, tile_rows):
+            row_stop = min(row + tile_rows, window.row_stop)
+            row_map = rows(self._operator.row_map(row, row_stop, self._height))
+            target_rows = target[row - window.row_start : row_stop - window.row_start]
+            for column in range(window.column_start, window.column_stop, self._tile_columns):
+                column_stop = min(column + self._tile_columns, window.column_stop)
+                columns = self._plan_columns(column, column_stop)
+                tile = target_rows[:, column - window.column_start : column_stop - window.column_start]
+                tasks.append(
+                    functools.partial(self._workspaces.run, pixels, row_map, row, columns, first_column, tile)
+                )
+        yield tasks
+
+    def _plan_columns(self, column_start: int, column_stop: int) -> ColumnPlan:
+        key = column_start, column_stop
+        if key not in self._columns:
+            self._columns[key] = self._operator.plan_columns(column_start, column_stop, self._width)
+        return self._columns[key]
