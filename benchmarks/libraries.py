@@ -47,7 +47,7 @@ def opencv(case: Case, image: NDArray[Any], threads: int) -> Run | None:
     return lambda: cv2.GaussianBlur(image, (size, size), case.sigma, dst=out, borderType=cv2.BORDER_REFLECT)
 
 
-def scipy(case: Case, image: NDArray[Any], threads: int) -> Run | None:
+def scipy(case: Case, image: NDArray[Any], threads: int) -> Run | None:  # noqa: ARG001 - it has only one
     """scipy.ndimage.gaussian_filter, which has one thread."""
     from scipy import ndimage
 

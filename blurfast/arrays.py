@@ -13,7 +13,7 @@ from blurfast.dtypes import require_supported
 from blurfast.engine import filter_array, filter_stream
 from blurfast.filters import Gaussian
 from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
-from blurfast.io.base import Pixels
+from blurfast.pixels import Pixels
 from blurfast.planning import plan_array, plan_stream
 from blurfast.resources import Resources, thread_count
 

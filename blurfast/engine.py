@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from blurfast.io.base import Pixels, Sink, Source, Window
+from blurfast.io.base import Sink, Source
 from blurfast.parallel import run_all
+from blurfast.pixels import Pixels, Window
 from blurfast.planning import OUTPUT_BUFFERS, Plan
 from blurfast.windows import open_store
 
@@ -161,7 +162,7 @@ class _OrderedWriter:
             if self._failure is None and not self._cancelled:  # else only drain, so that nobody waits for room
                 try:
                     self._append(*item)
-                except BaseException as failure:
+                except BaseException as failure:  # noqa: BLE001 - raised again in the calling thread
                     self._failure = failure
 
     def _append(self, image: int, segments: list[Future[Any]]) -> None:

@@ -72,7 +72,7 @@ class Gaussian:
         for sigma, order in zip(self.sigmas, self.orders, strict=True):
             if order and sigma < SMALLEST_SIGMA:
                 raise ValueError(
-                    f"order is {order} where sigma is {sigma:g}; a derivative needs a sigma of at least {SMALLEST_SIGMA}"
+                    f"order is {order} where sigma is {sigma:g}; a derivative needs a sigma from {SMALLEST_SIGMA} on"
                 )
             if self.truncate is not None and self.truncate * sigma > MAX_RADIUS:
                 raise ValueError(

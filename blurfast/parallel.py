@@ -43,7 +43,7 @@ def run_all(tasks: Iterable[Task], threads: int) -> None:
                 return
             try:
                 task()
-            except BaseException as failure:
+            except BaseException as failure:  # noqa: BLE001 - raised again in the calling thread
                 failures.append(failure)
 
     def help_out(places: threading.BoundedSemaphore) -> None:

@@ -20,7 +20,8 @@ from blurfast.cpu.tiles import SeparableTiles, WindowFilter
 from blurfast.dtypes import sum_dtype
 from blurfast.errors import MemoryBudgetError, UnsupportedError
 from blurfast.filters import Gaussian
-from blurfast.io.base import ImageSpec, Window
+from blurfast.io.base import ImageSpec
+from blurfast.pixels import Window
 from blurfast.resources import MEGABYTE, Resources, format_memory
 from blurfast.weights import MultirateGaussian, Resampler, Taps
 
@@ -150,9 +151,7 @@ class Plan:
         rows, columns = (self.bands.rows, self.bands.columns) if self.bands else (self.image.height, self.image.width)
         for row in range(0, self.image.height, rows):
             for column in range(0, self.image.width, columns):
-                yield Window(
-                    row, min(row + rows, self.image.height), column, min(column + columns, self.image.width)
-                )
+                yield Window(row, min(row + rows, self.image.height), column, min(column + columns, self.image.width))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for JSON."""
@@ -409,7 +408,9 @@ def _choose_method(
             Choice("method", "multirate", False, f"it would cost as much as {equivalent} taps"),
         ]
     return "multirate", [
-        Choice("method", "multirate", True, f"at 1/{max(factors)} of the resolution it costs as much as {equivalent} taps"),
+        Choice(
+            "method", "multirate", True, f"at 1/{max(factors)} of the resolution it costs as much as {equivalent} taps"
+        ),
         Choice("method", "separable", False, f"it would take {taps} taps"),
     ]
 

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from blurfast.boundary import OUTSIDE, IndexMap
-from blurfast.io.base import Pixels, Source, Window
+from blurfast.io.base import Source
+from blurfast.pixels import Pixels, Window
 from blurfast.planning import Plan
 
 Task = Callable[[], None]

@@ -132,9 +132,9 @@ def without_name(message: str, name: str) -> str:
 
 
 def _check_compression(text: str) -> str:
-    from blurfast.io.tiff_sink import _parsed  # loads the codecs, which the help does not need
+    from blurfast.io.tiff_sink import parse_compression  # loads the codecs, which the help does not need
 
-    _parsed(text)
+    parse_compression(text)
     return text
 
 

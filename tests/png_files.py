@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from blurfast.io.base import Grain, ImageSpec, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.png import PngSink, PngSource
+from blurfast.pixels import Window
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}

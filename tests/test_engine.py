@@ -18,7 +18,8 @@ from blurfast import gaussian
 from blurfast.boundary import MODES
 from blurfast.engine import filter_stream
 from blurfast.filters import Gaussian
-from blurfast.io.base import Grain, ImageSpec, Window
+from blurfast.io.base import Grain, ImageSpec
+from blurfast.pixels import Window
 from blurfast.planning import Bands, plan_stream
 from blurfast.resources import MEGABYTE, Resources
 

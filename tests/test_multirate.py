@@ -182,7 +182,5 @@ def test_a_forced_method_says_why_it_cannot_serve(options, reason):
 
 def test_auto_takes_it_where_it_pays():
     spec = describe(np.zeros((2000, 2000, 1), np.float32))
-    methods = {
-        sigma: plan_array(blurfast.Gaussian(sigma), spec, spec.dtype, 1).method for sigma in (1, 3, 8, 20, 200)
-    }
+    methods = {sigma: plan_array(blurfast.Gaussian(sigma), spec, spec.dtype, 1).method for sigma in (1, 3, 8, 20, 200)}
     assert methods == {1: "separable", 3: "separable", 8: "multirate", 20: "multirate", 200: "multirate"}

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from blurfast.errors import OutputExistsError, UnreadableError, UnsupportedError
-from blurfast.io.base import Grain, ImageSpec, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.pillow import SUFFIXES, PillowSink, PillowSource
+from blurfast.pixels import Window
 
 
 def scene(height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:

@@ -18,10 +18,11 @@ from PIL import Image, PngImagePlugin
 from blurfast.cpu import objects
 from blurfast.errors import OutputExistsError, UnreadableError, UnsupportedError, UnwritableError
 from blurfast.io import png_sink
-from blurfast.io.base import Grain, ImageSpec, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.png import PngSink, PngSource
 from blurfast.io.png_sink import adler32_combine
+from blurfast.pixels import Window
 from tests.png_files import (
     SIGNATURE,
     SMALL,

@@ -22,10 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blurfast.errors import BlurfastError, OutputExistsError, UnreadableError, UnsupportedError, UnwritableError
-from blurfast.io.base import Grain, ImageSpec, Pixels, Sink, Source, Window
+from blurfast.io.base import Grain, ImageSpec, Sink, Source
 from blurfast.io.metadata import Metadata
 from blurfast.io.tiff_sink import TiffSink
 from blurfast.io.tiff_source import TiffSource
+from blurfast.pixels import Pixels, Window
 
 DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float16", "float32", "float64"]
 LOSSLESS = ["none", "lzw", "deflate", "zstd", "packbits", "lzma"]

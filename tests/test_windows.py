@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from blurfast.boundary import MODES, OUTSIDE, index_map
 from blurfast.filters import Gaussian
-from blurfast.io.base import Grain, ImageSpec, Window
+from blurfast.io.base import Grain, ImageSpec
+from blurfast.pixels import Window
 from blurfast.planning import Bands, plan_stream
 from blurfast.resources import Resources
 from blurfast.windows import Blocks, RowRing, open_store

@@ -1,0 +1,1 @@
+"""The CPU backend: kernels in explicit SIMD, and the operators around them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from blurfast.cpu.objects import Kernel
 from blurfast.dtypes import FLOAT32_SUMS, FLOAT64_SUMS
 
-_DIRECTIONS = ("vertical", "horizontal")
+_FUNCTIONS = (("separable", "vertical"), ("separable", "horizontal"), ("multirate", "interpolate"))
 _PNG_FUNCTIONS = ("unfilter", "filter_rows")
 
 
@@ -20,10 +20,10 @@ def all_kernels() -> list[Kernel]:
     separable.vertical.bool.float32
     """
     sums = dict.fromkeys(FLOAT32_SUMS, ("float32", "float64")) | dict.fromkeys(FLOAT64_SUMS, ("float64",))
-    separable = [
-        Kernel("separable", function, pixel, sum_type)
+    filters = [
+        Kernel(module, function, pixel, sum_type)
         for pixel, sum_types in sums.items()
         for sum_type in sum_types
-        for function in _DIRECTIONS
+        for module, function in _FUNCTIONS
     ]
-    return [*separable, *(Kernel("png", function, "uint8", "uint8") for function in _PNG_FUNCTIONS)]
+    return [*filters, *(Kernel("png", function, "uint8", "uint8") for function in _PNG_FUNCTIONS)]

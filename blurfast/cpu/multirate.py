@@ -30,7 +30,7 @@ from blurfast.cpu.separable import (
     odd_pitch,
 )
 from blurfast.cpu.tiles import RowTranslation, Task, Workspaces
-from blurfast.io.base import Pixels, Window
+from blurfast.pixels import Pixels, Window
 from blurfast.weights import IDENTITY, MultirateGaussian, Resampler
 
 _MOST_PACKED_ROWS = 768
@@ -105,7 +105,9 @@ class MultirateTiles:
             *_even_span(self._horizontal.blur, blurred.column_start, blurred.column_stop),
         )
         decimated, missing = self._decimated.hold(kept, self._channels)
-        yield self._decimating_tasks(missing, pixels, first_column, rows, decimated[missing.row_start - kept.row_start :])
+        yield self._decimating_tasks(
+            missing, pixels, first_column, rows, decimated[missing.row_start - kept.row_start :]
+        )
         result = np.empty((blurred.rows, blurred.columns, self._channels), dtype=self._sums)
         yield self._blurring_tasks(blurred, kept, decimated, result)
         yield self._interpolating_tasks(window, blurred, result, target)
@@ -180,7 +182,12 @@ class MultirateTiles:
 
 
 def memory_bytes(
-    vertical: MultirateGaussian, horizontal: MultirateGaussian, window: Window, channels: int, itemsize: int, threads: int
+    vertical: MultirateGaussian,
+    horizontal: MultirateGaussian,
+    window: Window,
+    channels: int,
+    itemsize: int,
+    threads: int,
 ) -> int:
     """Return the memory that `MultirateTiles` needs for windows of this size."""
     blurred = Window(

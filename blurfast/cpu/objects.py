@@ -104,7 +104,9 @@ def _obtain(kernels: list[Kernel]) -> dict[Kernel, CompiledKernel]:
     entries = {kernel: read_entry(directory, kernel) for kernel in kernels}
     missing = [kernel for kernel, compiled in entries.items() if compiled is None]
     if missing:
-        logger.info("compiling %s for this processor (once)", "a kernel" if len(missing) == 1 else f"{len(missing)} kernels")
+        logger.info(
+            "compiling %s for this processor (once)", "a kernel" if len(missing) == 1 else f"{len(missing)} kernels"
+        )
         _compile_in_child(directory, missing)
         entries.update({kernel: read_entry(directory, kernel) or _compile_here(kernel) for kernel in missing})
     return {kernel: compiled for kernel, compiled in entries.items() if compiled is not None}

@@ -6,7 +6,8 @@ pass the lines are rows. Its result is stored transposed, so for the horizontal 
 the same code serves both.
 
 The entry points, `vertical` and `horizontal`, work on one tile. They allocate nothing, raise nothing (so loops with
-a variable step are written with `while`: `range` would check it) and hold no lock. Sizes are in elements; a *position* is a padded pixel column, an *element* one channel of a pixel.
+a variable step are written with `while`: `range` would check it) and hold no lock. Sizes are in elements; a
+*position* is a padded pixel column, an *element* one channel of a pixel.
 """
 
 # mypy: disable-error-code="misc, no-untyped-def, no-untyped-call, untyped-decorator"
@@ -238,8 +239,9 @@ def vertical(
     """Filter a run of elements down the image to `row_count` (even) rows, and store them as columns.
 
     `row_map` names the source row of each of the `padded_count` rows that are needed, -1 standing for a row of
-    `outside[0]`. The first result is the output `phase` of them: see `filter_pair`. Panels narrow enough for the cache are packed: converted, gathered by `row_map`, and at a pitch
-    that spreads the rows over all cache sets. With an `alpha` of at least 0, the other channels are weighted by it.
+    `outside[0]`. The first result is the output `phase` of them: see `filter_pair`. Panels narrow enough for the
+    cache are packed: converted, gathered by `row_map`, and at a pitch that spreads the rows over all cache sets. With
+    an `alpha` of at least 0, the other channels are weighted by it.
     """
     lanes = lanes_of(panel)
     group = REGISTERS_PER_LINE * lanes
@@ -261,9 +263,7 @@ def vertical(
             next_length = min(group, element_count - offset - panel_width - column)
             for row in range(0, row_count, 2):
                 first_ahead, last_ahead = row * padded_count // row_count, (row + 2) * padded_count // row_count
-                prefetch_rows(
-                    pixels, pixel_pitch, row_map, first_ahead, last_ahead, next_start + column, next_length
-                )
+                prefetch_rows(pixels, pixel_pitch, row_map, first_ahead, last_ahead, next_start + column, next_length)
                 filter_pair(
                     panel, column, panel_pitch, group, phase + row,
                     taps, tap_count, up, down, reference, gains, rounded,
@@ -352,15 +352,10 @@ def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]
     """Return each entry point with the Numba types of its arguments, for one type of pixel and of sums."""
     pixels, lines, rows, size = types.CPointer(pixel), types.CPointer(sums), types.CPointer(types.int64), types.int64
     fir = (lines, size, size, size, size, size, lines, size)
+    source = (pixels, size, rows, size, size, size, size, size, lines)
+    columns = (lines, size, rows, size, size, size, lines)
+    target = (pixels, size, size, size)
     return {
-        "vertical": (
-            vertical,
-            (pixels, size, rows, size, size, size, size, size, lines)
-            + (*fir, size, lines, lines, size, size, lines, size, size),
-        ),
-        "horizontal": (
-            horizontal,
-            (lines, size, rows, size, size, size, lines)
-            + (*fir, lines, size, pixels, size, pixels, size, size, size),
-        ),
+        "vertical": (vertical, (*source, *fir, size, lines, lines, size, size, lines, size, size)),
+        "horizontal": (horizontal, (*columns, *fir, lines, size, pixels, size, *target)),
     }

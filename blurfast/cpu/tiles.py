@@ -9,7 +9,7 @@ from typing import Protocol
 
 from blurfast.boundary import IndexMap
 from blurfast.cpu.separable import ColumnPlan, SeparableOperator, Workspace
-from blurfast.io.base import Pixels, Window
+from blurfast.pixels import Pixels, Window
 
 Task = Callable[[], None]
 RowTranslation = Callable[[IndexMap], IndexMap]
@@ -87,9 +87,7 @@ class SeparableTiles:
                 column_stop = min(column + self._tile_columns, window.column_stop)
                 columns = self._plan_columns(column, column_stop)
                 tile = target_rows[:, column - window.column_start : column_stop - window.column_start]
-                tasks.append(
-                    functools.partial(self._workspaces.run, pixels, row_map, row, columns, first_column, tile)
-                )
+                tasks.append(functools.partial(self._workspaces.run, pixels, row_map, row, columns, first_column, tile))
         yield tasks
 
     def _plan_columns(self, column_start: int, column_stop: int) -> ColumnPlan:

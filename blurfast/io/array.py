@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.base import Grain, ImageSpec
+from blurfast.pixels import Pixels, Window
 
 
 def describe(pixels: Pixels) -> ImageSpec:
@@ -19,7 +20,7 @@ def describe(pixels: Pixels) -> ImageSpec:
 
 def is_direct(pixels: Pixels) -> bool:
     """Return whether kernels can work on the array where it lies: native, and with pixels side by side."""
-    height, width, channels = pixels.shape
+    _, width, channels = pixels.shape
     strides = [pixels.strides[1] if width > 1 else 0, pixels.strides[2] if channels > 1 else 0]
     expected = [channels * pixels.itemsize if width > 1 else 0, pixels.itemsize if channels > 1 else 0]
     return strides == expected and pixels.strides[0] % pixels.itemsize == 0 and pixels.dtype.isnative

@@ -11,31 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blurfast.io.metadata import Metadata
-
-Pixels = NDArray[Any]
-"""Pixels of one image or of a part of it, shaped (rows, columns, channels)."""
-
-
-class Window(NamedTuple):
-    """A rectangle of pixels: half-open ranges of rows and columns."""
-
-    row_start: int
-    row_stop: int
-    column_start: int
-    column_stop: int
-
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return self.row_stop - self.row_start
-
-    @property
-    def columns(self) -> int:
-        """The number of columns."""
-        return self.column_stop - self.column_start
+from blurfast.pixels import Pixels, Window
 
 
 class Grain(NamedTuple):

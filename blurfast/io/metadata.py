@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata that survive a change of format.
+    r"""The metadata that survive a change of format.
 
     A sink of the same format as the source copies that format's own tags or chunks instead, which is complete.
 
@@ -19,7 +19,7 @@ class Metadata:
     icc_profile
         The colour profile, as an ICC file.
     exif
-        An Exif block: a TIFF structure without the ``Exif\\0\\0`` prefix.
+        An Exif block: a TIFF structure without the ``Exif\0\0`` prefix.
     text
         Free text by keyword; the image's description under ``"Description"``.
     """

@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blurfast.errors import UnreadableError, UnsupportedError
-from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.output import AtomicFile
+from blurfast.pixels import Pixels, Window
 
 # Those that hold pixels and nothing else: some of Pillow's readers start other programs.
 _READABLE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "QOI", "TGA", "WEBP")

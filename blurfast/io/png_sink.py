@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from blurfast.cpu import objects
 from blurfast.errors import UnsupportedError
-from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.output import AtomicFile
 from blurfast.io.png_chunks import LARGEST_DIMENSION, SIGNATURE, Chunk, Header, chunks_of, write_chunk
 from blurfast.io.png_source import PngSource
+from blurfast.pixels import Pixels, Window
 
 FILTER_ROWS = objects.Kernel("png", "filter_rows", "uint8", "uint8")
 _BEST_FILTER = -1

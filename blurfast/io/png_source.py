@@ -15,9 +15,10 @@ from isal import isal_zlib
 
 from blurfast.cpu import objects
 from blurfast.errors import UnreadableError, UnsupportedError
-from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.png_chunks import SIGNATURE, Chunk, ChunkReader, Header, damaged, metadata_of
+from blurfast.pixels import Pixels, Window
 
 UNFILTER = objects.Kernel("png", "unfilter", "uint8", "uint8")
 

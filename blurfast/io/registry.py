@@ -78,9 +78,7 @@ def open_sink(
         from blurfast.io.tiff_source import TiffSource
 
         like = source if isinstance(source, TiffSource) else None
-        return TiffSink(
-            path, images, like=like, metadata=source.metadata, compression=compression, overwrite=overwrite
-        )
+        return TiffSink(path, images, like=like, metadata=source.metadata, compression=compression, overwrite=overwrite)
     if suffix == ".png":
         from blurfast.io.png_sink import PngSink
         from blurfast.io.png_source import PngSource

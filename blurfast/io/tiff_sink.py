@@ -20,11 +20,12 @@ import numpy as np
 
 from blurfast.errors import UnsupportedError, UnwritableError
 from blurfast.io import tiff_tags
-from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.output import AtomicFile
 from blurfast.io.tiff_source import TiffSource, slices
 from blurfast.io.tiff_tags import ByteLayout, PageLayout, Tag
+from blurfast.pixels import Pixels, Window
 
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _STRIP_BYTES = 1 << 18
@@ -172,7 +173,7 @@ class TiffSink:
     ) -> None:
         self.path = os.fspath(path)
         self.notices: list[str] = []
-        requested = None if compression is None else _parsed(compression)
+        requested = None if compression is None else parse_compression(compression)
         layouts = [_default_layout(image) for image in images] if like is None else _layouts_like(like, images)
         self._pages = [self._page(layout, requested) for layout in layouts]
         self._planes = [(page, plane) for page in self._pages for plane in range(page.layout.planes)]
@@ -358,7 +359,7 @@ def _padded(pixels: Pixels, tile: tuple[int, int]) -> Pixels:
     return np.pad(pixels, ((0, tile[0] - rows), (0, tile[1] - columns), (0, 0)), mode="edge")
 
 
-def _parsed(compression: str) -> tuple[str, int | None]:
+def parse_compression(compression: str) -> tuple[str, int | None]:
     """Return the name and the level that a compression such as ``"deflate:9"`` asks for."""
     name, colon, text = compression.lower().partition(":")
     if name not in _CODECS:

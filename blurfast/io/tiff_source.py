@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io import tiff_tags
-from blurfast.io.base import Grain, ImageSpec, Pixels, Window
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.tiff_tags import ByteLayout, PageLayout
+from blurfast.pixels import Pixels, Window
 
 # What tifffile finds odd is checked below and becomes an error or a notice; without any handler at all, Python would
 # print the log to stderr.
