@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import sys
 from typing import Any
 
@@ -14,7 +15,7 @@ from blurfast.engine import filter_array, filter_stream
 from blurfast.filters import Gaussian
 from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
 from blurfast.pixels import Pixels
-from blurfast.planning import plan_array, plan_stream
+from blurfast.planning import check_names, plan_array, plan_stream
 from blurfast.resources import Resources, thread_count
 
 
@@ -139,10 +140,15 @@ def apply(
     """
     source = _checked_image(image, channel_axis)
     target = _checked_out(out, source)
-    boundary = {"mode": mode, "cval": _checked_cval(cval), "method": method, "backend": backend}
+    if np.may_share_memory(source, target) and not _is_same_view(source, target):
+        source = source.copy()
+    options = {"mode": mode, "cval": _checked_cval(cval), "method": method, "backend": backend}
+    check_names(mode, backend, method)
     count = thread_count(threads)
+    if source.size == 0:
+        return target
     for source_plane, target_plane in zip(_planes(source, channel_axis), _planes(target, channel_axis), strict=True):
-        _filter_plane(filter, source_plane, target_plane, count, boundary)
+        _filter_plane(filter, source_plane, target_plane, count, options)
     return target
 
 
@@ -150,8 +156,6 @@ def _filter_plane(filter: Gaussian, source: Pixels, target: Pixels, threads: int
     """Filter one array shaped (rows, columns, channels): in place, or as a stream where it must be copied anyway."""
     image = describe(source)
     plan = plan_array(filter, image, target.dtype.newbyteorder("="), threads, **options)
-    if source.size == 0:
-        return
     if is_direct(source) and is_direct(target) and not np.may_share_memory(source, target):
         filter_array(plan, source, target)
         return
@@ -190,10 +194,15 @@ def _checked_out(out: NDArray[Any] | None, image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _checked_cval(cval: float) -> float:
-    try:
-        return float(cval)
-    except (TypeError, ValueError):
-        raise TypeError(f"cval is {cval!r}; it must be a number") from None
+    if not isinstance(cval, numbers.Real):
+        raise TypeError(f"cval is {cval!r}; it must be a number")
+    return float(cval)
+
+
+def _is_same_view(left: NDArray[Any], right: NDArray[Any]) -> bool:
+    """Return whether both have every pixel at the same address, so that a window can be replaced once it is read."""
+    layouts = [(array.ctypes.data, array.shape, array.strides, array.dtype) for array in (left, right)]
+    return layouts[0] == layouts[1]
 
 
 def _planes(array: NDArray[Any], channel_axis: int | None) -> list[Pixels]:

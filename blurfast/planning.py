@@ -215,7 +215,7 @@ def plan_array(
     UnsupportedError
         If the backend cannot be had.
     """
-    _require_member("mode", mode, MODES)
+    check_names(mode, backend, method)
     backend_choices = _choose_backend(backend)
     chosen_method, method_choices = _choose_method(method, filter, image, target_dtype)
     sums, choice = _choose_sums(filter, image, target_dtype)
@@ -368,13 +368,18 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, geometry: Geometry
     return replace(bands, parts=parts)
 
 
-def _require_member(argument: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{argument} is {value!r}; it must be one of {', '.join(allowed)}")
+def check_names(mode: object, backend: object, method: object) -> None:
+    """Raise a ValueError that names the argument which is none of those that exist."""
+    for argument, value, allowed in (
+        ("mode", mode, MODES),
+        ("backend", backend, BACKENDS),
+        ("method", method, METHODS),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{argument} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
 def _choose_backend(backend: str) -> list[Choice]:
-    _require_member("backend", backend, BACKENDS)
     if backend == "cuda":
         raise UnsupportedError("this version has no CUDA backend", remedy="use the cpu backend")
     reason = "asked for" if backend == "cpu" else "the only backend of this version"
@@ -384,7 +389,6 @@ def _choose_backend(backend: str) -> list[Choice]:
 def _choose_method(
     method: str, filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
 ) -> tuple[str, list[Choice]]:
-    _require_member("method", method, METHODS)
     obstacle = _multirate_obstacle(filter, image, target_dtype)
     if method == "multirate":
         if obstacle is not None:

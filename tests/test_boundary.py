@@ -54,9 +54,9 @@ def test_origins_tell_who_repeats_whom(positions, length, mode):
         else:
             assert sources[origin[position]] == source
             assert origin[origin[position]] == origin[position]
-    kept = [position for start, stop in runs for position in range(start, stop)]
+    kept = [position for start, stop, *_ in runs for position in range(start, stop)]
     assert kept == [position for position in range(sources.size) if origin[position] == position]
-    for start, stop in runs:
+    for start, stop, *_ in runs:
         assert (np.diff(sources[start:stop]) == 1).all()
 
 
@@ -64,5 +64,6 @@ def test_origins_tell_who_repeats_whom(positions, length, mode):
 def test_the_image_in_its_own_place_stays_one_run(length, halo, mode):
     sources = index_map(-halo, length + halo, length, mode)
     _, runs = origins(sources)
-    assert (halo, halo + length) in runs or mode == "wrap" or halo > length
-    assert sum(stop - start for start, stop in runs) == length
+    # Where the halo shows the whole image again, that copy may serve as well.
+    assert (halo, halo + length) in [run[:2] for run in runs] or halo >= length
+    assert sum(stop - start for start, stop, *_ in runs) == length
