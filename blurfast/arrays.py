@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import sys
 from typing import Any
 
@@ -11,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from blurfast.boundary import Mode
 from blurfast.dtypes import require_supported
-from blurfast.engine import filter_array, filter_stream
+from blurfast.engine import filter_array, filter_copied
 from blurfast.filters import Gaussian
 from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
 from blurfast.pixels import Pixels
-from blurfast.planning import check_names, plan_array, plan_stream
+from blurfast.planning import check_options, plan_array, plan_stream
 from blurfast.resources import Resources, thread_count
 
 
@@ -142,8 +141,8 @@ def apply(
     target = _checked_out(out, source)
     if np.may_share_memory(source, target) and not _is_same_view(source, target):
         source = source.copy()
-    options = {"mode": mode, "cval": _checked_cval(cval), "method": method, "backend": backend}
-    check_names(mode, backend, method)
+    options = {"mode": mode, "cval": cval, "method": method, "backend": backend}
+    check_options(**options)
     count = thread_count(threads)
     if source.size == 0:
         return target
@@ -162,7 +161,7 @@ def _filter_plane(filter: Gaussian, source: Pixels, target: Pixels, threads: int
     sink = ArraySink(target)
     unlimited = Resources(threads, max_memory=sys.maxsize)
     plan = plan_stream(filter, image, sink.images[0], unlimited, 0, **options)
-    filter_stream([plan], ArraySource(source), sink)
+    filter_copied(plan, ArraySource(source), sink)
 
 
 def _checked_image(image: ArrayLike, channel_axis: int | None) -> NDArray[Any]:
@@ -191,12 +190,6 @@ def _checked_out(out: NDArray[Any] | None, image: NDArray[Any]) -> NDArray[Any]:
     if not out.flags.writeable:
         raise ValueError("out is read-only; it must be writeable")
     return out
-
-
-def _checked_cval(cval: float) -> float:
-    if not isinstance(cval, numbers.Real):
-        raise TypeError(f"cval is {cval!r}; it must be a number")
-    return float(cval)
 
 
 def _is_same_view(left: NDArray[Any], right: NDArray[Any]) -> bool:

@@ -38,6 +38,24 @@ def filter_array(plan: Plan, image: Pixels, target: Pixels) -> None:
             run_all(tasks, plan.threads)
 
 
+def filter_copied(plan: Plan, source: Source, sink: Sink) -> None:
+    """Filter an array whose pixels must be copied out of their place and back, in the caller's and spare threads.
+
+    No window is written before all is read that lies in its place, so source and sink may be the same array.
+    """
+    assert plan.bands is not None
+    store = open_store(plan, source, 0)
+    window_filter = plan.window_filter()
+    outputs = _OutputBuffers(plan)
+    for window in plan.windows():
+        run_all(store.read_tasks(window), plan.threads)
+        target = outputs.take(window)
+        pixels, first_column = store.pixels(window)
+        for tasks in window_filter.stages(window, pixels, first_column, functools.partial(store.rows, window), target):
+            run_all(tasks, plan.threads)
+        run_all(sink.encode_tasks(0, window, target), plan.threads)
+
+
 def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: Progress | None = None) -> None:
     """Filter all images of `source` into `sink`, and complete it.
 

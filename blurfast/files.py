@@ -132,7 +132,7 @@ def filter_file(
         images = _images(opened, source, alpha)
         sink = open_sink(target, images, opened, compression=compression, overwrite=overwrite)
         cleanup.callback(sink.abort)
-        options = {"mode": mode, "cval": float(cval), "method": method, "backend": backend}
+        options = {"mode": mode, "cval": cval, "method": method, "backend": backend}
         plans = _plan_images(filter, images, sink.images, resources, source, options)
         filter_stream(plans, opened, sink, progress)
         notices = (*opened.notices, *sink.notices)
@@ -166,7 +166,7 @@ def plan_file(
     resources = Resources.choose(threads, max_memory)
     with contextlib.closing(open_source(source)) as opened:
         images = _images(opened, source, alpha)
-        options = {"mode": mode, "cval": float(cval), "method": method, "backend": backend}
+        options = {"mode": mode, "cval": cval, "method": method, "backend": backend}
         return _plan_images(filter, images, images, resources, source, options)
 
 

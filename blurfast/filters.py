@@ -125,6 +125,8 @@ def _gaussian_taps(gaussian: Gaussian, dtypes: tuple[np.dtype[Any], ...]) -> tup
         gaussian_taps(sigma, order, truncate=gaussian.truncate, tolerance=tolerance)
         for sigma, order in zip(gaussian.sigmas, gaussian.orders, strict=True)
     )
+    for taps in (vertical, horizontal):
+        taps.flags.writeable = False  # they are shared
     return vertical, horizontal
 
 

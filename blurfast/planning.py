@@ -6,6 +6,7 @@ Nothing here touches a pixel. A `Plan` is complete: the engine only carries it o
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
@@ -215,7 +216,7 @@ def plan_array(
     UnsupportedError
         If the backend cannot be had.
     """
-    check_names(mode, backend, method)
+    check_options(mode, cval, backend, method)
     backend_choices = _choose_backend(backend)
     chosen_method, method_choices = _choose_method(method, filter, image, target_dtype)
     sums, choice = _choose_sums(filter, image, target_dtype)
@@ -331,7 +332,9 @@ def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
         if rows == unit:
             break
         rows = max(unit, rows // 2 // unit * unit)
-    if not image.sequential and plan.mode != "wrap" and target.grain.columns < target.width:
+    # Blocks are written in raster order of their segments, so each is a part of one row of segments.
+    is_one_row = unit == target.grain.rows and target.grain.columns < target.width
+    if not image.sequential and plan.mode != "wrap" and is_one_row:
         step = math.lcm(2, target.grain.columns)
         columns = even(image.width)
         while columns > step:
@@ -368,8 +371,10 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, geometry: Geometry
     return replace(bands, parts=parts)
 
 
-def check_names(mode: object, backend: object, method: object) -> None:
-    """Raise a ValueError that names the argument which is none of those that exist."""
+def check_options(mode: object, cval: object, backend: object, method: object) -> None:
+    """Raise a ValueError or TypeError that names the argument which is wrong."""
+    if not isinstance(cval, numbers.Real):
+        raise TypeError(f"cval is {cval!r}; it must be a number")
     for argument, value, allowed in (
         ("mode", mode, MODES),
         ("backend", backend, BACKENDS),

@@ -14,7 +14,7 @@ Taps = NDArray[np.float64]
 """Weights of a one-dimensional correlation, of odd length; the middle one belongs to the output's own position."""
 
 # Below this sigma, the nearest other sample of a Gaussian has no weight that float64 could tell from zero.
-SMALLEST_SIGMA = 0.05
+SMALLEST_SIGMA = 0.001
 
 # Beyond nine sigma a Gaussian has 1e-18 of its mass, less than float64 resolves.
 _FARTHEST_SIGMAS = 9.0
@@ -50,7 +50,7 @@ def gaussian_taps(sigma: float, order: int = 0, *, truncate: float | None = None
     [1.0]
     """
     if sigma < SMALLEST_SIGMA:
-        return np.ones(1) if order == 0 else np.zeros(1)
+        return np.ones(1)
     if truncate is not None:
         return _sampled(sigma, order, int(truncate * sigma + 0.5))
     taps = _sampled(sigma, order, math.ceil(_FARTHEST_SIGMAS * sigma))
@@ -74,7 +74,8 @@ def _sampled(sigma: float, order: int, radius: int) -> Taps:
     for n in range(order):
         previous, polynomial = polynomial, -(x * polynomial + n * previous) / sigma**2
     # Mirrored: a convolution's kernel, as a correlation reads it.
-    return np.ascontiguousarray((polynomial * gaussian)[::-1])
+    taps = np.ascontiguousarray((polynomial * gaussian)[::-1])
+    return np.pad(taps, 1) if radius == 0 and order else taps  # only the identity has a single tap
 
 
 @dataclass(frozen=True, eq=False)

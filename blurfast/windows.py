@@ -6,6 +6,7 @@ window with its own halo, for images whose bands of full width are too large.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -59,7 +60,7 @@ class RowRing:
         self._whole = self._capacity >= spec.height
         grain, halo = spec.grain.rows, self._halo
         self._top = self._bottom = 0
-        if self._wraps and not self._whole:
+        if self._wraps and not self._whole and halo:
             self._top = min(-(-(halo + 1) // grain) * grain, spec.height)
             self._bottom = max(0, spec.height - halo) // grain * grain
         border_rows = self._top + (spec.height - self._bottom if self._top else 0)
@@ -68,7 +69,7 @@ class RowRing:
     def read_tasks(self, window: Window) -> list[Task]:
         """See `Store.read_tasks`."""
         spec, grain = self._spec, self._spec.grain.rows
-        tasks = []
+        tasks: list[Task] = []
         if self._next == 0 and self._top:
             tasks += self._read(0, self._top, self._capacity)
             tasks += self._read(self._bottom, spec.height, self._capacity + self._top)
@@ -79,7 +80,7 @@ class RowRing:
             piece_stop = min(stop, self._next + self._capacity - slot)
             tasks += self._read(self._next, piece_stop, slot)
             self._next = piece_stop
-        return tasks
+        return [functools.partial(_run_in_order, tasks)] if spec.sequential and tasks else tasks
 
     def _read(self, row_start: int, row_stop: int, slot: int) -> list[Task]:
         target = self._pixels[slot : slot + row_stop - row_start]
@@ -98,6 +99,11 @@ class RowRing:
             slots[above] = self._capacity + self._top + row_map[above] - self._bottom
             slots[below] = self._capacity + row_map[below]
         return slots
+
+
+def _run_in_order(tasks: list[Task]) -> None:
+    for task in tasks:
+        task()
 
 
 class Blocks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 import re
@@ -15,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blurfast.boundary import MODES
-from blurfast.cpu.separable import Geometry, Workspace
 from blurfast.dtypes import SUPPORTED
 from blurfast.errors import MemoryBudgetError, UnsupportedError
 from blurfast.filters import Gaussian
@@ -114,25 +112,6 @@ def test_parts_sum_to_the_prediction():
     plan = plan_stream(Gaussian(5), image, image, Resources(2, 10**9), 10**8)
     assert sum(plan.as_dict()["memory"].values()) == plan.predicted_memory == plan.as_dict()["predicted_peak"]
     assert plan.bands.parts["decoding"] == 2 * 12345
-
-
-@given(
-    taps=st.tuples(st.integers(0, 500), st.integers(0, 500)),
-    channels=st.integers(1, 4),
-    itemsize=st.sampled_from([4, 8]),
-    columns=st.integers(1, 5000),
-)
-def test_workspaces_are_as_large_as_predicted(taps, channels, itemsize, columns):
-    geometry = Geometry((2 * taps[0] + 1, 2 * taps[1] + 1), channels, itemsize)
-    workspace = Workspace(geometry, columns)
-    assert workspace._memory.nbytes == geometry.workspace_bytes(columns)
-    spans = sorted(
-        (workspace.addresses[name], workspace.addresses[name] + count * itemsize)
-        for name, count in geometry.workspace_shapes(columns).items()
-    )
-    assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
-    assert spans[-1][1] <= workspace._memory.ctypes.data + workspace._memory.nbytes
-    assert all(start % 64 == 0 for start, _ in spans)
 
 
 def test_planning_does_not_depend_on_the_size_of_the_image():

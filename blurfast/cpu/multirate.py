@@ -122,6 +122,8 @@ class MultirateTiles:
     def _decimating_tasks(
         self, kept: Window, pixels: Pixels, first_column: int, rows: RowTranslation, target: Pixels
     ) -> list[Task]:
+        if kept.rows == 0:
+            return []
         tile_rows = self._decimate.geometry.tile_rows
         tile_columns = _tile_columns(self._decimate.geometry, kept, self._threads)
         workspaces = Workspaces(self._decimate, tile_columns)

@@ -65,13 +65,9 @@ _loaded: dict[Kernel, KernelFunction] = {}
 _lock = threading.Lock()
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # the thread that held the lock does not exist in the child
-    os.register_at_fork(after_in_child=_renew_lock)
+if hasattr(os, "register_at_fork"):
+    # A child must not inherit a lock of LLVM's that another thread holds; all use of LLVM is under this one.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def load(kernels: Iterable[Kernel]) -> list[KernelFunction]:

@@ -261,7 +261,8 @@ class SeparableOperator:
         to_integers = target_dtype.kind in "biu" and alpha is None  # with alpha, the division comes first
         self._vertical = Pass.prepare(vertical, sums, rounded=to_integers and horizontal.is_identity)
         self._horizontal = Pass.prepare(horizontal, sums, rounded=to_integers)
-        self._outside = np.array([cval], dtype=sums)
+        with np.errstate(over="ignore"):  # a value beyond float32 is infinite there
+            self._outside = np.array([cval], dtype=np.float64).astype(sums)
         self._outside_filtered = self._outside * self._vertical.gain
         self._vertical_kernel, self._horizontal_kernel = objects.load(
             objects.Kernel("separable", function, dtype.name, sums.name)

@@ -23,7 +23,7 @@ from blurfast.cpu.simd import (
     broadcast,
     copy_pixels,
     divide_or_zero,
-    finite_or_zero,
+    moderate_or_zero,
     lanes_of,
     load,
     load_pixels,
@@ -79,10 +79,10 @@ def correlate_pair(
     """
     lanes = lanes_of(lines)
     at = start + reference * step
-    centre0 = finite_or_zero(load(lines, at))
-    centre1 = finite_or_zero(load(lines, at + lanes))
-    centre2 = finite_or_zero(load(lines, at + 2 * lanes))
-    centre3 = finite_or_zero(load(lines, at + 3 * lanes))
+    centre0 = moderate_or_zero(load(lines, at))
+    centre1 = moderate_or_zero(load(lines, at + lanes))
+    centre2 = moderate_or_zero(load(lines, at + 2 * lanes))
+    centre3 = moderate_or_zero(load(lines, at + 3 * lanes))
     first0 = first1 = first2 = first3 = zero(lines)
     second0 = second1 = second2 = second3 = first0
     at = start

@@ -419,14 +419,15 @@ def divide_or_zero(typing_context, left, right):
 
 
 @intrinsic
-def finite_or_zero(typing_context, vector):
-    """Return `vector` with zeros in the lanes that are infinite or NaN."""
+def moderate_or_zero(typing_context, vector):
+    """Return `vector` with zeros in the lanes that are NaN, infinite, or so large that differences may overflow."""
+    largest = 2.0**125 if vector.element == types.float32 else 2.0**1021
 
     def generate(context, builder, signature, arguments):
         value = arguments[0]
-        difference = builder.fsub(value, value)  # 0 for a finite number, NaN for all others
-        finite = builder.fcmp_ordered("ord", difference, difference)
-        return builder.select(finite, value, ir.Constant(value.type, None))
+        limit = ir.Constant(value.type, [largest] * value.type.count)
+        moderate = builder.fcmp_ordered("<", _call_llvm(builder, "fabs", [value]), limit)
+        return builder.select(moderate, value, ir.Constant(value.type, None))
 
     return vector(vector), generate
 

@@ -37,8 +37,10 @@ class AtomicFile:
         self._overwrite = overwrite
         if self._final.is_dir():
             raise UnwritableError("is a directory", path=path, remedy="name a file")
+        if self._final.exists() and not self._final.is_file():
+            raise UnwritableError("is not a regular file", path=path, remedy="name a file")
         self._refuse_existing()
-        self.temporary = self._final.with_name(f".{self._final.name}.{secrets.token_hex(4)}.part")
+        self.temporary = self._final.with_name(f".blurfast-{secrets.token_hex(6)}.part")
         with self.translated_errors():
             self.file: BinaryIO = open(self.temporary, "xb+")  # noqa: SIM115 - closed by commit or abort
 
