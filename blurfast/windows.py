@@ -60,7 +60,7 @@ class RowRing:
         self._whole = self._capacity >= spec.height
         grain, halo = spec.grain.rows, self._halo
         self._top = self._bottom = 0
-        if self._wraps and not self._whole and halo:
+        if self._wraps and not self._whole:
             self._top = min(-(-(halo + 1) // grain) * grain, spec.height)
             self._bottom = max(0, spec.height - halo) // grain * grain
         border_rows = self._top + (spec.height - self._bottom if self._top else 0)
@@ -72,7 +72,8 @@ class RowRing:
         tasks: list[Task] = []
         if self._next == 0 and self._top:
             tasks += self._read(0, self._top, self._capacity)
-            tasks += self._read(self._bottom, spec.height, self._capacity + self._top)
+            if self._bottom < spec.height:
+                tasks += self._read(self._bottom, spec.height, self._capacity + self._top)
         needed = spec.height if self._wraps and self._whole else window.row_stop + 1 + self._halo
         stop = min(-(-needed // grain) * grain, spec.height)
         while self._next < stop:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from blurfast import gaussian
 from blurfast.boundary import MODES
 from blurfast.engine import filter_stream
+from blurfast.errors import MemoryBudgetError
 from blurfast.filters import Gaussian
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.pixels import Window
@@ -353,7 +354,7 @@ def test_images_follow_one_another(sequential):
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
 
 
-@pytest.mark.parametrize("sink_grain", [Grain(16, 480), Grain(16, 333), Grain(5, 480), Grain(1, 480)])
+@pytest.mark.parametrize("sink_grain", [Grain(16, 480), Grain(16, 333)])
 def test_segments_reach_the_sink_in_raster_order(sink_grain):
     pixels = noise(20, 60_000)
     source = WatchfulSource(pixels, grain=Grain(16, 64))
@@ -363,6 +364,14 @@ def test_segments_reach_the_sink_in_raster_order(sink_grain):
     assert plan.bands.columns < 60_000
     filter_stream([plan], source, sink)
     assert sink.appended == sorted(sink.appended)
+
+
+@pytest.mark.parametrize("sink_grain", [Grain(5, 480), Grain(1, 480)])
+def test_no_blocks_where_pairs_of_rows_span_two_rows_of_segments(sink_grain):
+    pixels = noise(20, 60_000)
+    read, written = spec(pixels, Grain(16, 64)), spec(pixels, sink_grain)
+    with pytest.raises(MemoryBudgetError):
+        plan_stream(Gaussian(1), read, written, Resources(1, 26 * MEGABYTE), 0)
 
 
 # --------------------------------------------------------------------------------------------------------- failures
