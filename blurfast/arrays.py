@@ -82,7 +82,7 @@ def gaussian(
     Pixels of up to 16 bits and float32 are summed in float32, all others in float64. Integers are rounded half to
     even and saturate. A bool image is blurred as 0 and 1 and is True where the result is above one half. An int64
     image is exact up to 2**53. A flat image stays exactly flat, and at order 0 no result leaves the range of the
-    input. The result does not depend on the number of threads.
+    input (of floats up to a quarter of the largest one). The result does not depend on the number of threads.
 
     Derivatives are of the image as `mode` extends it, also in mode ``constant``. (scipy extends the derivative with
     `cval` once more before its second pass.)

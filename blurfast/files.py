@@ -161,7 +161,7 @@ def plan_file(
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "in.tif"
     >>> tifffile.imwrite(path, numpy.zeros((300, 400), dtype="uint8"))
     >>> plan_file(path, Gaussian(2))[0].halo
-    (10, 10)
+    (9, 9)
     """
     resources = Resources.choose(threads, max_memory)
     with contextlib.closing(open_source(source)) as opened:

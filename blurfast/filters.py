@@ -49,7 +49,7 @@ class Gaussian:
     >>> Gaussian(2)
     Gaussian(sigma=(2.0, 2.0), order=(0, 0), truncate=None, tolerance=None)
     >>> Gaussian((0, 5)).halo(np.dtype("uint8"))
-    (0, 23)
+    (0, 22)
     """
 
     sigma: float | tuple[float, float]

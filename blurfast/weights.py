@@ -74,8 +74,7 @@ def _sampled(sigma: float, order: int, radius: int) -> Taps:
     for n in range(order):
         previous, polynomial = polynomial, -(x * polynomial + n * previous) / sigma**2
     # Mirrored: a convolution's kernel, as a correlation reads it.
-    taps = np.ascontiguousarray((polynomial * gaussian)[::-1])
-    return np.pad(taps, 1) if radius == 0 and order else taps  # only the identity has a single tap
+    return np.ascontiguousarray((polynomial * gaussian)[::-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +102,8 @@ class Resampler:
     @classmethod
     def filter(cls, taps: Taps) -> Resampler:
         """Return the ordinary correlation with an odd number of taps."""
+        if taps.size == 1 and taps[0] != 1:
+            taps = np.pad(taps, 1)  # kernels take a single tap for the identity
         return cls(taps.reshape(1, -1), taps.size // 2)
 
     @property

@@ -227,7 +227,7 @@ def filtered_by(plan, image):
 def test_same_bytes_for_every_tile_and_thread_count(shape, dtype, sigma, mode, threads, half_tile):
     image = noise(shape, dtype)
     plan = plan_array(
-        Gaussian(sigma), describe(image[:, :, np.newaxis]), image.dtype, threads, mode=mode, cval=image[0, 0]
+        Gaussian(sigma), describe(image[:, :, np.newaxis]), image.dtype, threads, mode=mode, cval=float(image[0, 0])
     )
     expected = gaussian(image, sigma, mode=mode, cval=float(image[0, 0]), threads=1)
     tiled = filtered_by(dataclasses.replace(plan, tile_columns=2 * half_tile), image)

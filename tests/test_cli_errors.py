@@ -48,7 +48,7 @@ def image(tmp_path: Path) -> Path:
         (["--sigma", "nan"], "Invalid value for '--sigma': nan"),
         (["--sigma", "2", "--order", "1.5"], "Invalid value for '--order': '1.5' is not one integer"),
         (["--sigma", "2", "--order", "4"], "Invalid value for '--order': 4; it must be from 0 to 3"),
-        (["--sigma", "0", "--order", "1"], "a derivative needs a sigma from 0.05 on"),
+        (["--sigma", "0", "--order", "1"], "a derivative needs a sigma from 0.001 on"),
         (["--sigma", "2", "--truncate", "-1"], "Invalid value for '--truncate'"),
         (["--sigma", "2", "--tolerance", "2"], "Invalid value for '--tolerance'"),
         (["--sigma", "2", "--truncate", "3", "--tolerance", "0.1"], "truncate and tolerance both"),

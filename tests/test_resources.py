@@ -79,8 +79,8 @@ def test_defaults(monkeypatch):
 
 
 def test_memory_of_this_process():
-    block = np.ones(400_000_000, np.uint8)
+    block = np.ones(100_000_000, np.uint8)
     assert block.nbytes <= resident_memory() <= psutil.virtual_memory().total
     assert peak_memory() >= block.nbytes
     del block
-    assert peak_memory() >= 400_000_000
+    assert peak_memory() >= 100_000_000

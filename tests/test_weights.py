@@ -14,13 +14,22 @@ from tests import naive
 SIGMAS = [0.1, 0.3, 0.5, 1.0, 2.7, 10.0, 123.4]
 
 
+def without_padding(taps: np.ndarray, size: int) -> np.ndarray:
+    """Return the middle `size` taps, after a check that any others are zeros on both sides."""
+    beyond, rest = divmod(taps.size - size, 2)
+    assert rest == 0
+    assert 0 <= beyond <= 1
+    assert not taps[:beyond].any()
+    assert not taps[taps.size - beyond :].any()
+    return taps[beyond : taps.size - beyond]
+
+
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
 @pytest.mark.parametrize("truncate", [1.0, 3.3, 4.0, 8.0])
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_truncated_taps_are_the_definition(sigma, truncate, order):
     expected = naive.weights(sigma, order, truncate)
-    taps = gaussian_taps(sigma, order, truncate=truncate)
-    assert taps.shape == expected.shape
+    taps = without_padding(gaussian_taps(sigma, order, truncate=truncate), expected.size)
     np.testing.assert_allclose(taps, expected, rtol=1e-12, atol=1e-15 * np.abs(expected).max(initial=0))
 
 
@@ -31,7 +40,7 @@ def test_truncated_taps_are_scipys(sigma, truncate, order):
     impulse = np.zeros(4 * radius + 1)
     impulse[2 * radius] = 1
     response = ndimage.gaussian_filter1d(impulse, sigma, order=order, truncate=truncate, mode="constant")
-    taps = gaussian_taps(sigma, order, truncate=truncate)
+    taps = without_padding(gaussian_taps(sigma, order, truncate=truncate), 2 * radius + 1)
     np.testing.assert_allclose(taps[::-1], response[radius : 3 * radius + 1], rtol=1e-13, atol=1e-16)
 
 

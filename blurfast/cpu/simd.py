@@ -421,7 +421,7 @@ def divide_or_zero(typing_context, left, right):
 @intrinsic
 def moderate_or_zero(typing_context, vector):
     """Return `vector` with zeros in the lanes that are NaN, infinite, or so large that differences may overflow."""
-    largest = 2.0**125 if vector.element == types.float32 else 2.0**1021
+    largest = 2.0**126 if vector.element == types.float32 else 2.0**1022
 
     def generate(context, builder, signature, arguments):
         value = arguments[0]
