@@ -17,6 +17,9 @@ from blurfast.pixels import Pixels
 from blurfast.planning import check_options, plan_array, plan_stream
 from blurfast.resources import Resources, thread_count
 
+# Scratch memory grows with interleaved channels; more than these are filtered one by one.
+_MOST_INTERLEAVED_CHANNELS = 64
+
 
 def gaussian(
     image: ArrayLike,
@@ -137,6 +140,8 @@ def apply(
     >>> apply(Gaussian(2), np.full((3, 4), 7.5)).tolist()[0]
     [7.5, 7.5, 7.5, 7.5]
     """
+    if not isinstance(filter, Gaussian):
+        raise TypeError(f"filter is {filter!r}; it must be a Gaussian")
     source = _checked_image(image, channel_axis)
     target = _checked_out(out, source)
     if np.may_share_memory(source, target) and not _is_same_view(source, target):
@@ -203,6 +208,6 @@ def _planes(array: NDArray[Any], channel_axis: int | None) -> list[Pixels]:
     if channel_axis is None:
         return [array[:, :, np.newaxis]]
     last = np.moveaxis(array, channel_axis, -1)
-    if channel_axis in (-1, 2):
+    if channel_axis in (-1, 2) and last.shape[2] <= _MOST_INTERLEAVED_CHANNELS:
         return [last]
     return [last[:, :, channel : channel + 1] for channel in range(last.shape[2])]

@@ -15,12 +15,12 @@ from blurfast.resources import thread_count
 
 Task = Callable[[], None]
 
-_spare = threading.BoundedSemaphore(max(1, thread_count(None) - 1))
+_spare = threading.BoundedSemaphore(thread_count(None) - 1)
 
 
 def _renew_spare() -> None:
     global _spare
-    _spare = threading.BoundedSemaphore(max(1, thread_count(None) - 1))
+    _spare = threading.BoundedSemaphore(thread_count(None) - 1)
 
 
 if hasattr(os, "register_at_fork"):  # the threads that hold the places do not exist in the child
@@ -46,26 +46,35 @@ def run_all(tasks: Iterable[Task], threads: int) -> None:
             except BaseException as failure:  # noqa: BLE001 - raised again in the calling thread
                 failures.append(failure)
 
-    def help_out(places: threading.BoundedSemaphore) -> None:
-        try:
-            work()
-        finally:
-            places.release()
-
-    places = _spare
     helpers: list[threading.Thread] = []
     try:
-        while len(helpers) < min(threads, len(pending)) - 1 and places.acquire(blocking=False):
-            helper = threading.Thread(target=help_out, args=(places,), name="blurfast-helper")
-            try:
-                helper.start()
-            except RuntimeError:
-                places.release()
-                raise
-            helpers.append(helper)
+        _start_helpers(min(threads, len(pending)) - 1, work, helpers)
         work()
+    except BaseException as interrupt:
+        failures.append(interrupt)  # stops the helpers, which may write into the caller's memory
+        raise
     finally:
         for helper in helpers:
             helper.join()
     if failures:
         raise failures[0]
+
+
+def _start_helpers(count: int, work: Task, helpers: list[threading.Thread]) -> None:
+    """Start up to `count` threads that `work`, as far as there are places for them, and add them to `helpers`."""
+    places = _spare
+
+    def help_out() -> None:
+        try:
+            work()
+        finally:
+            places.release()
+
+    while len(helpers) < count and places.acquire(blocking=False):
+        helper = threading.Thread(target=help_out, name="blurfast-helper")
+        try:
+            helper.start()
+        except RuntimeError:  # the interpreter is ending, or the system has no more threads: fewer will do
+            places.release()
+            return
+        helpers.append(helper)

@@ -16,6 +16,9 @@ Taps = NDArray[np.float64]
 # Below this sigma, the nearest other sample of a Gaussian has no weight that float64 could tell from zero.
 SMALLEST_SIGMA = 0.001
 
+# Beyond 13 sigma the weights are too small for float32, where they would turn an infinite pixel into NaN.
+_LAST_WEIGHT_SIGMAS = 13.0
+
 # Beyond nine sigma a Gaussian has 1e-18 of its mass, less than float64 resolves.
 _FARTHEST_SIGMAS = 9.0
 
@@ -52,7 +55,7 @@ def gaussian_taps(sigma: float, order: int = 0, *, truncate: float | None = None
     if sigma < SMALLEST_SIGMA:
         return np.ones(1)
     if truncate is not None:
-        return _sampled(sigma, order, int(truncate * sigma + 0.5))
+        return _sampled(sigma, order, min(int(truncate * sigma + 0.5), math.ceil(_LAST_WEIGHT_SIGMAS * sigma)))
     taps = _sampled(sigma, order, math.ceil(_FARTHEST_SIGMAS * sigma))
     weights = np.abs(taps[taps.size // 2 :])
     left_out = 2 * (np.cumsum(weights[::-1])[::-1] - weights)  # by the cut after each radius

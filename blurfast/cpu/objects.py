@@ -120,6 +120,9 @@ def _compile_in_child(directory: Path, kernels: list[Kernel]) -> None:
             command, check=True, env={**os.environ, "PYTHONPATH": search_path}, capture_output=True, text=True
         )
     except subprocess.CalledProcessError as error:
+        if error.returncode < 0:  # it would take this process with it, too
+            names = ", ".join(map(str, kernels))
+            raise RuntimeError(f"the compiler died of signal {-error.returncode} over {names}") from error
         reason = (error.stderr.strip().splitlines() or ["no message"])[-1]
         logger.warning("kernels are compiled for this process only, since the compiler failed: %s", reason)
     except OSError as error:
