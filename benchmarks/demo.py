@@ -63,12 +63,12 @@ def main() -> int:
     )
 
     print("3. checking parts against the float64 oracle")
-    before, after = tifffile.memmap(source, mode="r"), tifffile.memmap(target, mode="r")
-    worst = max(_error(before, after, arguments.sigma, corner) for corner in _corners(size))
+    with tifffile.TiffFile(source) as before, tifffile.TiffFile(target) as after:
+        worst = max(_error(before.pages[0], after.pages[0], arguments.sigma, corner) for corner in _corners(size))
+        picture = folder / "before-after.png"
+        _write_picture(before.pages[0], after.pages[0], picture)
     print(f"   largest difference: {worst} grey level{'s' * (worst != 1)} of 65535")
 
-    picture = folder / "before-after.png"
-    _write_picture(before, after, picture)
     print(f"4. before and after, to look at: {picture}")
     return 0 if worst <= 1 else 1
 
@@ -95,20 +95,37 @@ def _corners(size: tuple[int, int]) -> list[tuple[int, int]]:
     return [(0, 0), (0, last_column), (last_row, 0), (last_row, last_column), middle]
 
 
-def _error(before: NDArray[Any], after: NDArray[Any], sigma: float, corner: tuple[int, int]) -> int:
+def _crop(page: Any, row: int, column: int, height: int, width: int) -> NDArray[Any]:
+    """Read a rectangle of a tiled page, cut off at the page's edges."""
+    row_stop, column_stop = min(row + height, page.imagelength), min(column + width, page.imagewidth)
+    crop = np.empty((row_stop - row, column_stop - column), dtype=page.dtype)
+    across = -(-page.imagewidth // TILE)
+    for tile_row in range(row // TILE, -(-row_stop // TILE)):
+        for tile_column in range(column // TILE, -(-column_stop // TILE)):
+            index = tile_row * across + tile_column
+            page.parent.filehandle.seek(page.dataoffsets[index])
+            data = page.parent.filehandle.read(page.databytecounts[index])
+            tile = page.decode(data, index)[0][0, :, :, 0]
+            top, left = tile_row * TILE - row, tile_column * TILE - column
+            part = crop[max(0, top) : top + TILE, max(0, left) : left + TILE]
+            part[...] = tile[max(0, -top) :, max(0, -left) :][: part.shape[0], : part.shape[1]]
+    return crop
+
+
+def _error(before: Any, after: Any, sigma: float, corner: tuple[int, int]) -> int:
     """Return the largest difference between the result and the oracle in a square at `corner`."""
     row, column = corner
     halo = int(np.ceil(8 * sigma))
     top, left = max(0, row - halo), max(0, column - halo)
-    surrounded = np.asarray(before[top : row + CROP + halo, left : column + CROP + halo])
+    surrounded = _crop(before, top, left, row + CROP + halo - top, column + CROP + halo - left)
     exact = naive.gaussian(surrounded, sigma)[row - top :, column - left :][:CROP, :CROP]
-    result = after[row : row + CROP, column : column + CROP]
-    return int(np.abs(exact.astype(np.int64) - result.astype(np.int64)).max())
+    result = _crop(after, row, column, CROP, CROP)
+    return int(np.abs(np.rint(exact) - result).max())
 
 
-def _write_picture(before: NDArray[Any], after: NDArray[Any], path: Path) -> None:
-    row, column = before.shape[0] // 2, before.shape[1] // 2
-    halves = [image[row : row + 480, column : column + 480] for image in (before, after)]
+def _write_picture(before: Any, after: Any, path: Path) -> None:
+    row, column = before.imagelength // 2, before.imagewidth // 2
+    halves = [_crop(page, row, column, 480, 480) for page in (before, after)]
     brightest = float(np.percentile(halves[0], 99.5))
     pixels = np.clip(np.hstack(halves) * (255 / brightest), 0, 255).astype(np.uint8)
     pixels[:, 479:481] = 255
