@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blurfast.boundary import Mode
+from blurfast.cpu import objects
 from blurfast.dtypes import require_supported
 from blurfast.engine import filter_array, filter_copied
 from blurfast.filters import Gaussian
@@ -160,6 +161,7 @@ def _filter_plane(filter: Gaussian, source: Pixels, target: Pixels, threads: int
     """Filter one array shaped (rows, columns, channels): in place, or as a stream where it must be copied anyway."""
     image = describe(source)
     plan = plan_array(filter, image, target.dtype.newbyteorder("="), threads, **options)
+    objects.load(plan.kernels())
     if is_direct(source) and is_direct(target) and not np.may_share_memory(source, target):
         filter_array(plan, source, target)
         return

@@ -16,7 +16,7 @@ from blurfast.dtypes import SUPPORTED
 from blurfast.engine import Progress, filter_stream
 from blurfast.errors import UnsupportedError
 from blurfast.filters import Gaussian
-from blurfast.io.base import FileSource, ImageSpec
+from blurfast.io.base import FileSink, FileSource, ImageSpec
 from blurfast.io.registry import open_sink, open_source
 from blurfast.planning import Plan, plan_stream
 from blurfast.resources import MEGABYTE, Resources, peak_memory, resident_memory
@@ -134,11 +134,19 @@ def filter_file(
         cleanup.callback(sink.abort)
         options = {"mode": mode, "cval": cval, "method": method, "backend": backend}
         plans = _plan_images(filter, images, sink.images, resources, source, options)
+        _load_kernels(plans, opened, sink)
         filter_stream(plans, opened, sink, progress)
         notices = (*opened.notices, *sink.notices)
     pixels = sum(image.height * image.width for image in images)
     elapsed = time.perf_counter() - started
     return FileReport(os.fspath(source), os.fspath(target), pixels, elapsed, peak_memory(), tuple(plans), notices)
+
+
+def _load_kernels(plans: Sequence[Plan], source: FileSource, sink: FileSink) -> None:
+    from blurfast.cpu import objects  # imports llvmlite, which planning does not need
+
+    needed = [kernel for plan in plans for kernel in plan.kernels()]
+    objects.load(dict.fromkeys([*needed, *source.kernels, *sink.kernels]))
 
 
 def plan_file(

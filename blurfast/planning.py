@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from blurfast.boundary import MODES, Mode
+from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.multirate import MultirateTiles
 from blurfast.cpu.multirate import memory_bytes as multirate_memory
 from blurfast.cpu.separable import TILE_ROWS, Geometry, SeparableOperator, even
@@ -116,6 +117,16 @@ class Plan:
     def predicted_memory(self) -> int:
         """The expected peak of the process's resident memory, in bytes."""
         return self.baseline_memory + (self.bands.memory if self.bands else 0)
+
+    def kernels(self) -> list[Kernel]:
+        """Return what `window_filter` loads."""
+        pixel, target, sums = self.image.dtype.name, self.target_dtype.name, self.sums.name
+        separable = [("vertical", pixel), ("horizontal", target)]
+        if self.method == "separable":
+            return [Kernel("separable", function, dtype, sums) for function, dtype in separable]
+        separable = [("vertical", pixel), ("horizontal", sums), ("vertical", sums)]
+        resampling = [Kernel("separable", function, dtype, sums) for function, dtype in dict.fromkeys(separable)]
+        return [*resampling, Kernel("multirate", "interpolate", target, sums)]
 
     def window_filter(self) -> WindowFilter:
         """Return what does the arithmetic."""

@@ -15,8 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import blurfast
-from blurfast.cpu.catalogue import all_kernels
-from blurfast.cpu.objects import Kernel
+from blurfast.cpu.catalogue import Kernel, all_kernels
 from blurfast.dtypes import SUPPORTED, sum_dtype
 from blurfast.io import png
 from blurfast_cli import main as program

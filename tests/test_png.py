@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from blurfast.cpu import objects
+from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import OutputExistsError, UnreadableError, UnsupportedError, UnwritableError
 from blurfast.io import png_sink
 from blurfast.io.base import Grain, ImageSpec
@@ -52,7 +53,7 @@ PIXEL_BYTES = [1, 2, 3, 4, 6, 8]
 
 @pytest.fixture(scope="module")
 def kernels() -> list[objects.KernelFunction]:
-    return objects.load(objects.Kernel("png", name, "uint8", "uint8") for name in ("unfilter", "filter_rows"))
+    return objects.load(Kernel("png", name, "uint8", "uint8") for name in ("unfilter", "filter_rows"))
 
 
 @pytest.mark.parametrize("kind", range(5))

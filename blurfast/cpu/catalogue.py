@@ -1,12 +1,30 @@
-"""Which kernels there are, so that all of them can be compiled ahead of their first use."""
+"""The names of kernels, and which there are."""
 
 from __future__ import annotations
 
-from blurfast.cpu.objects import Kernel
+from typing import NamedTuple
+
 from blurfast.dtypes import FLOAT32_SUMS, FLOAT64_SUMS
 
 _FUNCTIONS = (("separable", "vertical"), ("separable", "horizontal"), ("multirate", "interpolate"))
 _PNG_FUNCTIONS = ("unfilter", "filter_rows")
+
+
+class Kernel(NamedTuple):
+    """One entry point of a kernel module, for one type of pixel and of sums."""
+
+    module: str
+    function: str
+    pixel: str
+    sums: str
+
+    def __str__(self) -> str:
+        return ".".join(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Kernel:
+        """Return the kernel whose `str` is `text`."""
+        return cls(*text.split("."))
 
 
 def all_kernels() -> list[Kernel]:

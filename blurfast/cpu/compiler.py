@@ -17,6 +17,7 @@ from typing import Any
 from numba import cfunc, types
 
 from blurfast.cpu import objects, simd
+from blurfast.cpu.catalogue import Kernel
 
 _PIXELS: dict[str, Any] = {"float16": simd.float16, "bool": simd.bool8}
 
@@ -25,7 +26,7 @@ def _numba_type(name: str) -> Any:
     return _PIXELS.get(name) or getattr(types, name)
 
 
-def compile_kernel(kernel: objects.Kernel) -> objects.CompiledKernel:
+def compile_kernel(kernel: Kernel) -> objects.CompiledKernel:
     """Compile one kernel for this machine."""
     module = importlib.import_module(f"blurfast.cpu.{kernel.module}_kernels")
     function, arguments = module.entry_points(_numba_type(kernel.pixel), _numba_type(kernel.sums))[kernel.function]
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
     """Compile the kernels named on the command line into the directory given first."""
     directory = Path(arguments[0])
     for text in arguments[1:]:
-        kernel = objects.Kernel.parse(text)
+        kernel = Kernel.parse(text)
         objects.write_entry(directory, kernel, compile_kernel(kernel))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurfast.boundary import IndexMap, Mode
+from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.separable import (
     TILE_ROWS,
     ColumnPlan,
@@ -91,7 +92,7 @@ class MultirateTiles:
         self._blur = operator(vertical.blur, horizontal.blur, pixel_dtype=sums, target_dtype=sums)
         self._expand = operator(IDENTITY, horizontal.interpolate, pixel_dtype=sums, target_dtype=sums)
         self._last = Pass.prepare(vertical.interpolate, sums, rounded=target_dtype.kind in "biu")
-        (self._interpolate,) = objects.load([objects.Kernel("multirate", "interpolate", target_dtype.name, sums.name)])
+        (self._interpolate,) = objects.load([Kernel("multirate", "interpolate", target_dtype.name, sums.name)])
         self._decimated = _Rows(sums)
         self._scratch: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
 

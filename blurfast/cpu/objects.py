@@ -28,27 +28,12 @@ import llvmlite.binding as llvm
 import platformdirs
 
 from blurfast.cpu import machine
+from blurfast.cpu.catalogue import Kernel
+from blurfast.resources import thread_count
 
 logger = logging.getLogger("blurfast")
 
 _MAGIC = b"blurfast kernel\n"
-
-
-class Kernel(NamedTuple):
-    """One entry point of a kernel module, for one type of pixel and of sums."""
-
-    module: str
-    function: str
-    pixel: str
-    sums: str
-
-    def __str__(self) -> str:
-        return ".".join(self)
-
-    @classmethod
-    def parse(cls, text: str) -> Kernel:
-        """Return the kernel whose `str` is `text`."""
-        return cls(*text.split("."))
 
 
 class CompiledKernel(NamedTuple):
@@ -72,6 +57,8 @@ if hasattr(os, "register_at_fork"):
 
 def load(kernels: Iterable[Kernel]) -> list[KernelFunction]:
     """Return the kernels as functions that release the GIL, compiling those that no earlier run has compiled.
+
+    It pays to ask for all that a run needs at once: they are compiled side by side.
 
     Arguments are integers: sizes, and the addresses of arrays that the caller keeps alive.
     """
@@ -103,22 +90,31 @@ def _obtain(kernels: list[Kernel]) -> dict[Kernel, CompiledKernel]:
         logger.info(
             "compiling %s for this processor (once)", "a kernel" if len(missing) == 1 else f"{len(missing)} kernels"
         )
-        _compile_in_child(directory, missing)
+        _compile_in_children(directory, missing)
         entries.update({kernel: read_entry(directory, kernel) or _compile_here(kernel) for kernel in missing})
     return {kernel: compiled for kernel, compiled in entries.items() if compiled is not None}
 
 
-def _compile_in_child(directory: Path, kernels: list[Kernel]) -> None:
+def _compile_in_children(directory: Path, kernels: list[Kernel]) -> None:
     package_root = str(Path(__file__).parents[2])
     search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "blurfast.cpu.compiler", str(directory), *map(str, kernels)]
+    command = [sys.executable, "-m", "blurfast.cpu.compiler", str(directory)]
+    environment = {**os.environ, "PYTHONPATH": search_path}
+    shares = min(len(kernels), thread_count(None))
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):
             raise PermissionError(f"{directory} is not writable")
-        subprocess.run(
-            command, check=True, env={**os.environ, "PYTHONPATH": search_path}, capture_output=True, text=True
-        )
+        children = [
+            subprocess.Popen(
+                [*command, *map(str, kernels[share::shares])], env=environment, stderr=subprocess.PIPE, text=True
+            )
+            for share in range(shares)
+        ]
+        outcomes = [(child, child.communicate()[1]) for child in children]
+        for child, errors in outcomes:
+            if child.returncode:
+                raise subprocess.CalledProcessError(child.returncode, child.args, stderr=errors)
     except subprocess.CalledProcessError as error:
         if error.returncode < 0:  # it would take this process with it, too
             names = ", ".join(map(str, kernels))

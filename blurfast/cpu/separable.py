@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blurfast.boundary import IndexMap, Mode, index_map, origins
+from blurfast.cpu.catalogue import Kernel
 from blurfast.weights import Resampler
 
 TILE_ROWS = 64
@@ -265,7 +266,7 @@ class SeparableOperator:
             self._outside = np.array([cval], dtype=np.float64).astype(sums)
         self._outside_filtered = self._outside * self._vertical.gain
         self._vertical_kernel, self._horizontal_kernel = objects.load(
-            objects.Kernel("separable", function, dtype.name, sums.name)
+            Kernel("separable", function, dtype.name, sums.name)
             for function, dtype in (("vertical", pixel_dtype), ("horizontal", target_dtype))
         )
 

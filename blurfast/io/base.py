@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from blurfast.cpu.catalogue import Kernel
 from blurfast.io.metadata import Metadata
 from blurfast.pixels import Pixels, Window
 
@@ -97,6 +98,10 @@ class FileSource(Source, Protocol):
         """What the file holds that is left out, one sentence each."""
 
     @property
+    def kernels(self) -> Sequence[Kernel]:
+        """What its tasks run, so that all of a run can be compiled together."""
+
+    @property
     def layout_description(self) -> list[dict[str, Any]]:
         """How each page is stored, in plain words and numbers."""
 
@@ -126,6 +131,10 @@ class Sink(Protocol):
 
 class FileSink(Sink, Protocol):
     """A sink that is a file."""
+
+    @property
+    def kernels(self) -> Sequence[Kernel]:
+        """What its tasks run, so that all of a run can be compiled together."""
 
     @property
     def notices(self) -> Sequence[str]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
@@ -100,6 +101,7 @@ class PillowSource:
             self.metadata = _metadata_of(image)
             self._format = image.format or "unknown"
         self.notices: list[str] = []
+        self.kernels: list[Kernel] = []
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
         """Return the one task that decodes the image; `window` is all of it."""
@@ -185,6 +187,7 @@ class PillowSink:
             )
         ]
         self.notices: list[str] = []
+        self.kernels: list[Kernel] = []
         self._pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
         self._output = AtomicFile(path, overwrite=overwrite)
 

@@ -15,6 +15,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from blurfast.cpu import objects
+from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnsupportedError
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
@@ -23,7 +24,7 @@ from blurfast.io.png_chunks import LARGEST_DIMENSION, SIGNATURE, Chunk, Header, 
 from blurfast.io.png_source import PngSource
 from blurfast.pixels import Pixels, Window
 
-FILTER_ROWS = objects.Kernel("png", "filter_rows", "uint8", "uint8")
+FILTER_ROWS = Kernel("png", "filter_rows", "uint8", "uint8")
 _BEST_FILTER = -1
 
 _PIECE_BYTES = 1 << 20
@@ -97,6 +98,11 @@ class PngSink:
             on_failure.callback(self._output.abort)
             self._write_start(chunks_of(metadata) if like is None else _chunks_like(like, self._header))
             on_failure.pop_all()
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernel that its tasks run."""
+        return [FILTER_ROWS]
 
     @property
     def notices(self) -> list[str]:

@@ -14,13 +14,14 @@ import numpy as np
 from isal import isal_zlib
 
 from blurfast.cpu import objects
+from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.png_chunks import SIGNATURE, Chunk, ChunkReader, Header, damaged, metadata_of
 from blurfast.pixels import Pixels, Window
 
-UNFILTER = objects.Kernel("png", "unfilter", "uint8", "uint8")
+UNFILTER = Kernel("png", "unfilter", "uint8", "uint8")
 
 _READ_BYTES = 1 << 18
 _BAND_BYTES = 1 << 20
@@ -99,6 +100,11 @@ class PngSource:
     def notices(self) -> list[str]:
         """Nothing is left out that a filtered image could keep."""
         return []
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The kernel that its tasks run."""
+        return [UNFILTER]
 
     @property
     def layout_description(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import imagecodecs
 import numpy as np
 
+from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnsupportedError, UnwritableError
 from blurfast.io import tiff_tags
 from blurfast.io.base import Grain, ImageSpec
@@ -173,6 +174,7 @@ class TiffSink:
     ) -> None:
         self.path = os.fspath(path)
         self.notices: list[str] = []
+        self.kernels: list[Kernel] = []
         requested = None if compression is None else parse_compression(compression)
         layouts = [_default_layout(image) for image in images] if like is None else _layouts_like(like, images)
         self._pages = [self._page(layout, requested) for layout in layouts]

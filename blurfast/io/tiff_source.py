@@ -23,6 +23,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io import tiff_tags
 from blurfast.io.base import Grain, ImageSpec
@@ -90,6 +91,7 @@ class TiffSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.notices: list[str] = []
+        self.kernels: list[Kernel] = []
         self.pages: list[PageLayout] = []
         self._tags: list[tuple[tiff_tags.Tag, ...]] = []
         self._readers: list[_PageReader] = []
