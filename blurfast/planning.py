@@ -16,6 +16,7 @@ import numpy as np
 from blurfast.boundary import MODES, Mode
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.multirate import MultirateTiles
+from blurfast.cpu.multirate import kernels as multirate_kernels
 from blurfast.cpu.multirate import memory_bytes as multirate_memory
 from blurfast.cpu.separable import TILE_ROWS, Geometry, SeparableOperator, even
 from blurfast.cpu.tiles import SeparableTiles, WindowFilter
@@ -38,8 +39,9 @@ OUTPUT_BUFFERS = 2
 _PREFERRED_BAND_BYTES = 8 * MEGABYTE
 _FEWEST_TILES_PER_THREAD = 4
 _NARROWEST_TILE = 256
+_MOST_TILE_ROWS = 256
 # What the multirate method costs by its factor, in taps of a separable filter (the sum of both directions).
-_MULTIRATE_COST_IN_TAPS = {2: 86, 4: 40, 8: 40, 16: 40}
+_MULTIRATE_COST_IN_TAPS = {2: 180, 4: 85, 8: 85, 16: 85}
 _MULTIRATE_SCRATCH_BYTES = 48 * MEGABYTE
 _FEWEST_BAND_ROWS = 256
 _OVERHEAD_IN_TAPS = 40
@@ -114,19 +116,23 @@ class Plan:
         return _halo(self.filter, self.image, self.target_dtype, self.method)
 
     @property
+    def tile_rows(self) -> int:
+        """Rows of a tile."""
+        rows = self.bands.rows if self.bands else self.image.height
+        return _geometry(self.filter, self.image, self.target_dtype, self.sums, rows, self.threads).tile_rows
+
+    @property
     def predicted_memory(self) -> int:
         """The expected peak of the process's resident memory, in bytes."""
         return self.baseline_memory + (self.bands.memory if self.bands else 0)
 
     def kernels(self) -> list[Kernel]:
         """Return what `window_filter` loads."""
-        pixel, target, sums = self.image.dtype.name, self.target_dtype.name, self.sums.name
-        separable = [("vertical", pixel), ("horizontal", target)]
-        if self.method == "separable":
-            return [Kernel("separable", function, dtype, sums) for function, dtype in separable]
-        separable = [("vertical", pixel), ("horizontal", sums), ("vertical", sums)]
-        resampling = [Kernel("separable", function, dtype, sums) for function, dtype in dict.fromkeys(separable)]
-        return [*resampling, Kernel("multirate", "interpolate", target, sums)]
+        if self.method == "multirate":
+            designs = _designs(self.filter, self.image, self.target_dtype)
+            return multirate_kernels(*designs, self.image.dtype, self.target_dtype, self.sums)
+        geometry = _geometry(self.filter, self.image, self.target_dtype, self.sums, TILE_ROWS, 1)
+        return geometry.kernels(self.image.dtype, self.target_dtype)
 
     def window_filter(self) -> WindowFilter:
         """Return what does the arithmetic."""
@@ -148,6 +154,7 @@ class Plan:
             )
         operator = SeparableOperator(
             *map(Resampler.filter, self.taps),
+            tile_rows=self.tile_rows,
             pixel_dtype=image.dtype,
             target_dtype=self.target_dtype,
             sums=self.sums,
@@ -177,7 +184,7 @@ class Plan:
             "sums": self.sums.name,
             "halo": list(self.halo),
             "threads": self.threads,
-            "tile": [TILE_ROWS, self.tile_columns],
+            "tile": [self.tile_rows, self.tile_columns],
             "band": [self.bands.rows, self.bands.columns] if self.bands else None,
             "memory": {**self.bands.parts, "process": self.baseline_memory} if self.bands else None,
             "predicted_peak": self.predicted_memory if self.bands else None,
@@ -192,7 +199,7 @@ class Plan:
             f"image      {height} x {width} pixels, {channels} channel{'s' * (channels > 1)}, {self.image.dtype.name}",
             f"filter     {self.filter.name}, halo {self.halo[0]} rows and {self.halo[1]} columns, edges {self.mode}",
             f"run        {self.method} on the {self.backend}, {self.sums.name} sums, {self.threads} threads, "
-            f"tiles of {TILE_ROWS} x {self.tile_columns}",
+            f"tiles of {self.tile_rows} x {self.tile_columns}",
         ]
         if self.bands:
             kept = f"{self.bands.ring_rows} rows kept" if self.bands.ring_rows else "each with its own halo"
@@ -231,8 +238,8 @@ def plan_array(
     backend_choices = _choose_backend(backend)
     chosen_method, method_choices = _choose_method(method, filter, image, target_dtype)
     sums, choice = _choose_sums(filter, image, target_dtype)
-    geometry = _geometry(filter, image, target_dtype, sums)
-    threads, thread_choices = _choose_threads(threads, image, geometry)
+    threads, thread_choices = _choose_threads(threads, image, filter.taps(image.dtype, target_dtype))
+    geometry = _geometry(filter, image, target_dtype, sums, image.height, threads)
     return Plan(
         filter=filter,
         image=image,
@@ -283,10 +290,9 @@ def plan_stream(
     plan = plan_array(
         filter, image, target.dtype, resources.threads, mode=mode, cval=cval, backend=backend, method=method
     )
-    geometry = _geometry(filter, image, target.dtype, plan.sums)
     available = resources.max_memory - baseline_memory - _UNPREDICTED_BYTES
     candidates = _candidate_bands(plan, target)
-    sized = [_with_memory(bands, plan, target, geometry) for bands in candidates]
+    sized = [_with_memory(bands, plan, target) for bands in candidates]
     for bands in sized:
         if bands.memory <= available:
             break
@@ -302,7 +308,7 @@ def plan_stream(
     return replace(
         plan,
         bands=bands,
-        tile_columns=_tile_columns(geometry, bands.columns, bands.rows, resources.threads),
+        tile_columns=_stream_tiles(plan, bands)[1],
         baseline_memory=baseline_memory + _UNPREDICTED_BYTES,
         budget=resources.max_memory,
         choices=(*plan.choices, Choice("windows", f"{kind} of {bands.rows} rows", True, reason)),
@@ -314,9 +320,26 @@ def _rounded_up(count: int) -> str:
     return f"{math.ceil(count * 1.05 / (16 * MEGABYTE)) * 16}MB"
 
 
-def _geometry(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any]) -> Geometry:
+def _geometry(
+    filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any], rows: int, threads: int
+) -> Geometry:
+    """Return the geometry of tiles for windows of so many rows.
+
+    Where the rows are filtered as they are, tiles may be high; that keeps the threads from waiting for each other
+    between tiles.
+    """
     vertical, horizontal = map(Resampler.filter, filter.taps(image.dtype, target_dtype))
-    return Geometry(vertical, horizontal, image.channels, sums.itemsize)
+    geometry = Geometry(vertical, horizontal, image.channels, sums.itemsize, weighted=image.alpha is not None)
+    if not geometry.is_along_rows:
+        return geometry
+    share = -(-rows // (_FEWEST_TILES_PER_THREAD * threads * TILE_ROWS)) * TILE_ROWS
+    return replace(geometry, tile_rows=min(_MOST_TILE_ROWS, share))
+
+
+def _stream_tiles(plan: Plan, bands: Bands) -> tuple[Geometry, int]:
+    """Return the geometry and the columns of the tiles of a stream's windows."""
+    geometry = _geometry(plan.filter, plan.image, plan.target_dtype, plan.sums, bands.rows, plan.threads)
+    return geometry, _tile_columns(geometry, bands.columns, bands.rows, plan.threads)
 
 
 def _tile_columns(geometry: Geometry, width: int, rows: int, threads: int) -> int:
@@ -324,7 +347,7 @@ def _tile_columns(geometry: Geometry, width: int, rows: int, threads: int) -> in
     columns = geometry.tile_columns(width)
     if threads == 1:
         return columns
-    tiles_per_row = -(-_FEWEST_TILES_PER_THREAD * threads * TILE_ROWS // rows)
+    tiles_per_row = -(-_FEWEST_TILES_PER_THREAD * threads * geometry.tile_rows // rows)
     return max(min(columns, even(_NARROWEST_TILE)), min(columns, even(-(-width // tiles_per_row))))
 
 
@@ -354,7 +377,7 @@ def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
     return candidates
 
 
-def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, geometry: Geometry) -> Bands:
+def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
     """Return `bands` with the memory that they need."""
     image, threads = plan.image, plan.threads
     pixel_bytes = image.channels * image.dtype.itemsize
@@ -366,14 +389,14 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, geometry: Geometry
         rows = min(image.height, bands.rows + 2 * plan.halo[0] + 2 * image.grain.rows)
         columns = min(image.width, bands.columns + 2 * plan.halo[1] + 2 * image.grain.columns)
         source = 2 * rows * columns * pixel_bytes
-    columns = _tile_columns(geometry, bands.columns, bands.rows, threads)
+    geometry, tile_columns = _stream_tiles(plan, bands)
     parts = {
         "input": source,
         "output": OUTPUT_BUFFERS * output,
         "encoded": (OUTPUT_BUFFERS + 1) * output,
         "decoding": threads * image.task_bytes,
         "encoding": threads * target.task_bytes + target.held_bytes,
-        "tiles": threads * geometry.workspace_bytes(columns),
+        "tiles": threads * geometry.workspace_bytes(tile_columns),
     }
     if plan.method == "multirate":
         designs = _designs(plan.filter, image, target.dtype)
@@ -457,10 +480,9 @@ def _halo(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], metho
     return filter.halo(image.dtype, target_dtype)
 
 
-def _choose_threads(threads: int, image: ImageSpec, geometry: Geometry) -> tuple[int, list[Choice]]:
+def _choose_threads(threads: int, image: ImageSpec, taps: tuple[Taps, Taps]) -> tuple[int, list[Choice]]:
     """Leave threads out that would take longer to start than they save."""
-    taps = geometry.vertical.tap_count + geometry.horizontal.tap_count
-    work = image.height * image.width * image.channels * (taps + _OVERHEAD_IN_TAPS)
+    work = image.height * image.width * image.channels * (taps[0].size + taps[1].size + _OVERHEAD_IN_TAPS)
     worthwhile = max(1, work // _WORK_WORTH_A_THREAD)
     if worthwhile >= threads:
         return threads, []

@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 from blurfast.dtypes import FLOAT32_SUMS, FLOAT64_SUMS
 
-_FUNCTIONS = (("separable", "vertical"), ("separable", "horizontal"), ("multirate", "interpolate"))
+_FUNCTIONS = (
+    ("separable", "vertical"),
+    ("separable", "horizontal"),
+    ("separable", "along_rows"),
+    ("multirate", "interpolate"),
+)
 _PNG_FUNCTIONS = ("unfilter", "filter_rows")
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from blurfast.pixels import Pixels, Window
 from blurfast.weights import IDENTITY, MultirateGaussian, Resampler
 
 _MOST_PACKED_ROWS = 768
+_BLURRED_TILE_ROWS = 128
 _FEWEST_TILES_PER_THREAD = 4
 _NARROWEST_TILE = 512
 
@@ -89,7 +91,13 @@ class MultirateTiles:
             cval=cval,
             tile_rows=_decimated_tile_rows(vertical),
         )
-        self._blur = operator(vertical.blur, horizontal.blur, pixel_dtype=sums, target_dtype=sums)
+        self._blur = operator(
+            vertical.blur,
+            horizontal.blur,
+            pixel_dtype=sums,
+            target_dtype=sums,
+            tile_rows=_geometries(vertical, horizontal, channels, sums.itemsize)[1].tile_rows,
+        )
         self._expand = operator(IDENTITY, horizontal.interpolate, pixel_dtype=sums, target_dtype=sums)
         self._last = Pass.prepare(vertical.interpolate, sums, rounded=target_dtype.kind in "biu")
         (self._interpolate,) = objects.load([Kernel("multirate", "interpolate", target_dtype.name, sums.name)])
@@ -142,7 +150,7 @@ class MultirateTiles:
         tile_columns = _tile_columns(self._blur.geometry, blurred, self._threads)
         workspaces = Workspaces(self._blur, tile_columns)
         tasks: list[Task] = []
-        for part in _tiles(blurred, TILE_ROWS, tile_columns):
+        for part in _tiles(blurred, self._blur.geometry.tile_rows, tile_columns):
             row_map = _plain_rows(self._vertical.blur, part, kept.row_start)
             columns = _plain_columns(self._horizontal.blur, part)
             tile = _part(target, blurred, part)
@@ -184,6 +192,31 @@ class MultirateTiles:
         self._scratch.put(scratch)
 
 
+def kernels(
+    vertical: MultirateGaussian,
+    horizontal: MultirateGaussian,
+    pixel_dtype: np.dtype[Any],
+    target_dtype: np.dtype[Any],
+    sums: np.dtype[Any],
+) -> list[Kernel]:
+    """Return all kernels that `MultirateTiles` loads."""
+    decimate, blur, expand = _geometries(vertical, horizontal, 1, sums.itemsize)
+    needed = [*decimate.kernels(pixel_dtype, sums), *blur.kernels(sums, sums), *expand.kernels(sums, sums)]
+    return list(dict.fromkeys([*needed, Kernel("multirate", "interpolate", target_dtype.name, sums.name)]))
+
+
+def _geometries(
+    vertical: MultirateGaussian, horizontal: MultirateGaussian, channels: int, itemsize: int
+) -> tuple[Geometry, Geometry, Geometry]:
+    """Return the geometries of decimation, blur, and interpolation along the rows."""
+    blur = Geometry(vertical.blur, horizontal.blur, channels, itemsize)
+    return (
+        Geometry(vertical.decimate, horizontal.decimate, channels, itemsize, _decimated_tile_rows(vertical)),
+        blur if not blur.is_along_rows else replace(blur, tile_rows=_BLURRED_TILE_ROWS),
+        Geometry(IDENTITY, horizontal.interpolate, channels, itemsize),
+    )
+
+
 def memory_bytes(
     vertical: MultirateGaussian,
     horizontal: MultirateGaussian,
@@ -201,12 +234,10 @@ def memory_bytes(
         *_even_span(horizontal.blur, blurred.column_start, blurred.column_stop),
     )
     samples = 2 * kept.rows * kept.columns + blurred.rows * blurred.columns
-    decimate = Geometry(vertical.decimate, horizontal.decimate, channels, itemsize, _decimated_tile_rows(vertical))
-    blur = Geometry(vertical.blur, horizontal.blur, channels, itemsize)
-    expand = Geometry(IDENTITY, horizontal.interpolate, channels, itemsize)
+    geometries = _geometries(vertical, horizontal, channels, itemsize)
     scratch = sum(
         geometry.workspace_bytes(_tile_columns(geometry, part, threads))
-        for geometry, part in ((decimate, kept), (blur, blurred), (expand, window))
+        for geometry, part in zip(geometries, (kept, blurred, window), strict=True)
     )
     expanded = TILE_ROWS * (window.columns * channels + _MOST_PACKED_ROWS) * itemsize
     return samples * channels * itemsize + threads * (scratch + expanded)
@@ -262,8 +293,7 @@ def _plain_rows(resampler: Resampler, part: Window, first_row: int) -> IndexMap:
 def _plain_columns(resampler: Resampler, part: Window) -> ColumnPlan:
     """Return the columns of a tile whose source has all that it depends on."""
     first, last = resampler.span(part.column_start, part.column_start + even(part.columns))
-    origin = np.arange(last - first, dtype=np.int64)
-    return ColumnPlan(part.column_start, part.column_stop, origin, [(0, last - first, first)])
+    return ColumnPlan(part.column_start, part.column_stop, [(0, last - first, first)], np.empty((2, 0), dtype=np.int64))
 
 
 class _Rows:

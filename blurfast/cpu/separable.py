@@ -25,6 +25,8 @@ _WIDEST_REGISTER = 64
 _PANEL_BYTES = 192 * 1024
 _COLUMNS_BYTES = 2048 * 1024
 _CHUNK_BYTES = 48 * 1024
+_ROWS_BYTES = 2048 * 1024
+_MOST_TAPS_ALONG_ROWS = 57
 _FEWEST_TILE_COLUMNS = 256
 
 
@@ -42,6 +44,8 @@ class Geometry:
         Bytes of one sum.
     tile_rows
         Rows of a tile's result.
+    weighted
+        Whether colours are weighted by their opacity.
     """
 
     vertical: Resampler
@@ -49,6 +53,23 @@ class Geometry:
     channels: int
     itemsize: int
     tile_rows: int = TILE_ROWS
+    weighted: bool = False
+
+    @property
+    def is_along_rows(self) -> bool:
+        """Whether the horizontal pass filters the rows as they are: few taps are not worth transposing for."""
+        horizontal = self.horizontal
+        is_filter = horizontal.up == horizontal.down == 1
+        return is_filter and horizontal.tap_count <= _MOST_TAPS_ALONG_ROWS and not self.weighted
+
+    def kernels(self, pixel_dtype: np.dtype[Any], target_dtype: np.dtype[Any]) -> list[Kernel]:
+        """Return the kernels of the vertical and of the horizontal pass."""
+        horizontal = "along_rows" if self.is_along_rows else "horizontal"
+        sums = f"float{8 * self.itemsize}"
+        return [
+            Kernel("separable", "vertical", pixel_dtype.name, sums),
+            Kernel("separable", horizontal, target_dtype.name, sums),
+        ]
 
     @property
     def lanes(self) -> int:
@@ -94,14 +115,23 @@ class Geometry:
         the columns stay in the cache between the two passes.
         """
         overlap = self.horizontal.tap_count - 1
-        cached = _COLUMNS_BYTES // (self.column_pitch * self.channels * self.itemsize) - overlap
+        if self.is_along_rows:
+            cached = _ROWS_BYTES // (TILE_ROWS * self.channels * self.itemsize) - overlap
+        else:
+            cached = _COLUMNS_BYTES // (self.column_pitch * self.channels * self.itemsize) - overlap
         columns = max(_FEWEST_TILE_COLUMNS, cached, 2 * overlap) * self.horizontal.up // self.horizontal.down
         tiles = -(-width // columns)
         return even(-(-width // tiles))
 
     def workspace_shapes(self, tile_columns: int) -> dict[str, int]:
         """Return the number of elements of each scratch array for tiles of up to so many columns."""
-        padded_columns = 2 * _most_inputs(self.horizontal, tile_columns)  # extra positions: see `origins`
+        if self.is_along_rows:
+            return {
+                "panel": self.padded_rows * self.panel_pitch,
+                "filtered": self.tile_rows * self.band_pitch(tile_columns),
+                "tail": 4 * self.lanes,
+            }
+        padded_columns = self._padded_columns(tile_columns)
         return {
             "panel": self.padded_rows * self.panel_pitch,
             "filtered": TILE_ROWS * self.column_pitch,
@@ -109,6 +139,13 @@ class Geometry:
             "chunk": (self.chunk_pixels * self.channels + self.lanes) * self.column_pitch,
             "rows": TILE_ROWS * self.row_pitch,
         }
+
+    def band_pitch(self, tile_columns: int) -> int:
+        """Distance of the rows that the vertical pass leaves for a horizontal pass along them."""
+        return odd_pitch(self._padded_columns(tile_columns) * self.channels + 4 * self.lanes, self.itemsize)
+
+    def _padded_columns(self, tile_columns: int) -> int:
+        return 2 * _most_inputs(self.horizontal, tile_columns)  # extra positions: see `origins`
 
     def workspace_bytes(self, tile_columns: int) -> int:
         """Return the memory of one thread's workspace."""
@@ -141,6 +178,7 @@ class Workspace:
 
     def __init__(self, geometry: Geometry, tile_columns: int) -> None:
         self._memory = np.zeros(geometry.workspace_bytes(tile_columns), dtype=np.uint8)
+        self.tile_columns = tile_columns
         self.addresses: dict[str, int] = {}
         address = self._memory.ctypes.data
         for name, elements in geometry.workspace_shapes(tile_columns).items():
@@ -208,13 +246,29 @@ def _exact_gain(taps: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """How the padded columns of a tile come from the image's: see `boundary.origins`."""
+    """How the padded columns of a tile come from the image's: see `boundary.origins`.
+
+    Parameters
+    ----------
+    column_start, column_stop
+        The tile's columns.
+    runs
+        Half-open runs of positions to be filtered, each with the source column that it starts at.
+    copies
+        The positions that repeat others, and what they repeat, as two rows.
+    """
 
     column_start: int
     column_stop: int
-    origin: IndexMap
     runs: list[tuple[int, int, int]]
-    """Half-open runs of positions to be filtered, each with the source column that it starts at."""
+    copies: IndexMap
+
+    @classmethod
+    def of_sources(cls, column_start: int, column_stop: int, sources: IndexMap) -> ColumnPlan:
+        """Make the plan for a tile whose padded columns are `sources` of the image."""
+        origin, runs = origins(sources)
+        repeated = np.flatnonzero(origin != np.arange(origin.size))
+        return cls(column_start, column_stop, runs, np.stack([repeated, origin[repeated]]))
 
 
 class SeparableOperator:
@@ -235,7 +289,7 @@ class SeparableOperator:
     alpha
         The channel that the others are weighted by, or None.
     tile_rows
-        Rows of a tile of the result, at most `TILE_ROWS`.
+        Rows of a tile of the result: at most `TILE_ROWS`, or any number where the rows are filtered as they are.
     """
 
     def __init__(
@@ -257,7 +311,8 @@ class SeparableOperator:
         self.channels = channels
         self.sums = sums
         self.mode = mode
-        self.geometry = Geometry(vertical, horizontal, channels, sums.itemsize, tile_rows)
+        weighted = alpha is not None
+        self.geometry = Geometry(vertical, horizontal, channels, sums.itemsize, tile_rows, weighted)
         self._alpha = -1 if alpha is None else alpha
         to_integers = target_dtype.kind in "biu" and alpha is None  # with alpha, the division comes first
         self._vertical = Pass.prepare(vertical, sums, rounded=to_integers and horizontal.is_identity)
@@ -265,16 +320,13 @@ class SeparableOperator:
         with np.errstate(over="ignore"):  # a value beyond float32 is infinite there
             self._outside = np.array([cval], dtype=np.float64).astype(sums)
         self._outside_filtered = self._outside * self._vertical.gain
-        self._vertical_kernel, self._horizontal_kernel = objects.load(
-            Kernel("separable", function, dtype.name, sums.name)
-            for function, dtype in (("vertical", pixel_dtype), ("horizontal", target_dtype))
-        )
+        self._vertical_kernel, self._horizontal_kernel = objects.load(self.geometry.kernels(pixel_dtype, target_dtype))
 
     def plan_columns(self, column_start: int, column_stop: int, width: int) -> ColumnPlan:
         """Prepare the columns of the tiles whose results span `column_start` (even) to `column_stop`."""
         span = self._horizontal.resampler.span(column_start, column_start + even(column_stop - column_start))
         sources = index_map(*span, width, self.mode)
-        return ColumnPlan(column_start, column_stop, *origins(sources))
+        return ColumnPlan.of_sources(column_start, column_stop, sources)
 
     def row_map(self, row_start: int, row_stop: int, height: int) -> IndexMap:
         """Return the source rows that the results from `row_start` (even) to `row_stop` depend on."""
@@ -307,35 +359,65 @@ class SeparableOperator:
         target
             Where the tile goes, shaped (rows, columns, channels), pixels and channels contiguous.
         """
+        if self.geometry.is_along_rows:
+            self._filter_along_rows(pixels, row_map, row_start, columns, first_column, target, workspace)
+        else:
+            self._filter_transposed(pixels, row_map, row_start, columns, first_column, target, workspace)
+
+    def _filter_along_rows(
+        self,
+        pixels: NDArray[Any],
+        row_map: IndexMap,
+        row_start: int,
+        columns: ColumnPlan,
+        first_column: int,
+        target: NDArray[Any],
+        workspace: Workspace,
+    ) -> None:
+        scratch = workspace.addresses
         row_count, pixel_count = target.shape[:2]
+        pitch = self.geometry.band_pitch(workspace.tile_columns)
+        lines = (scratch["filtered"], scratch["filtered"], pitch)
+        self._filter_vertically(pixels, row_map, row_start, columns, first_column, row_count, workspace, lines)
+        horizontal = self._horizontal
+        self._horizontal_kernel(
+            scratch["filtered"],
+            pitch,
+            columns.copies.ctypes.data,
+            columns.copies.shape[1],
+            self.channels,
+            self._outside_filtered.ctypes.data,
+            horizontal.taps.ctypes.data,
+            horizontal.resampler.tap_count,
+            horizontal.resampler.reference,
+            horizontal.gain.ctypes.data,
+            int(horizontal.rounded),
+            scratch["tail"],
+            target.ctypes.data,
+            target.strides[0] // target.itemsize,
+            row_count,
+            pixel_count * self.channels,
+        )
+
+    def _filter_transposed(
+        self,
+        pixels: NDArray[Any],
+        row_map: IndexMap,
+        row_start: int,
+        columns: ColumnPlan,
+        first_column: int,
+        target: NDArray[Any],
+        workspace: Workspace,
+    ) -> None:
         scratch, geometry = workspace.addresses, self.geometry
-        vertical = self._vertical.arguments(row_start)
-        for start, stop, source_column in columns.runs:
-            self._vertical_kernel(
-                pixels.ctypes.data,
-                pixels.strides[0] // pixels.itemsize,
-                row_map.ctypes.data,
-                row_map.size,
-                (source_column - first_column) * self.channels,
-                (stop - start) * self.channels,
-                self.channels,
-                self._alpha,
-                self._outside.ctypes.data,
-                *vertical,
-                even(row_count),
-                scratch["panel"],
-                scratch["filtered"],
-                geometry.panel_width,
-                geometry.panel_pitch,
-                scratch["columns"],
-                geometry.column_pitch,
-                start * self.channels,
-            )
+        row_count, pixel_count = target.shape[:2]
+        lines = (scratch["filtered"], scratch["columns"], geometry.column_pitch)
+        self._filter_vertically(pixels, row_map, row_start, columns, first_column, row_count, workspace, lines)
         self._horizontal_kernel(
             scratch["columns"],
             geometry.column_pitch,
-            columns.origin.ctypes.data,
-            columns.origin.size,
+            columns.copies.ctypes.data,
+            columns.copies.shape[1],
             self.channels,
             self._alpha,
             self._outside_filtered.ctypes.data,
@@ -349,3 +431,42 @@ class SeparableOperator:
             row_count,
             pixel_count,
         )
+
+    def _filter_vertically(
+        self,
+        pixels: NDArray[Any],
+        row_map: IndexMap,
+        row_start: int,
+        columns: ColumnPlan,
+        first_column: int,
+        row_count: int,
+        workspace: Workspace,
+        lines: tuple[int, int, int],
+    ) -> None:
+        """Run the vertical pass over all runs of columns.
+
+        `lines` are the addresses of the scratch array and of the result, and the distance of the result's lines.
+        """
+        filtered, result, pitch = lines
+        for start, stop, source_column in columns.runs:
+            self._vertical_kernel(
+                pixels.ctypes.data,
+                pixels.strides[0] // pixels.itemsize,
+                row_map.ctypes.data,
+                row_map.size,
+                (source_column - first_column) * self.channels,
+                (stop - start) * self.channels,
+                self.channels,
+                self._alpha,
+                self._outside.ctypes.data,
+                *self._vertical.arguments(row_start),
+                even(row_count),
+                workspace.addresses["panel"],
+                filtered,
+                self.geometry.panel_width,
+                self.geometry.panel_pitch,
+                result,
+                pitch,
+                start * self.channels,
+                int(not self.geometry.is_along_rows),
+            )

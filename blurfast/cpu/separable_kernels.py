@@ -3,11 +3,11 @@
 A *line* is a run of samples that lie side by side in memory. The filter runs across the lines, so every lane of
 a register is an independent filter, and nothing inside a loop depends on where the image ends. For the vertical
 pass the lines are rows. Its result is stored transposed, so for the horizontal pass the lines are columns, and
-the same code serves both.
+the same code serves both. Where the taps are few, `along_rows` filters the rows as they are instead.
 
-The entry points, `vertical` and `horizontal`, work on one tile. They allocate nothing, raise nothing (so loops with
-a variable step are written with `while`: `range` would check it) and hold no lock. Sizes are in elements; a
-*position* is a padded pixel column, an *element* one channel of a pixel.
+The entry points work on one tile. They allocate nothing, raise nothing (so loops with a variable step are written
+with `while`: `range` would check it) and hold no lock. Sizes are in elements; a *position* is a padded pixel column,
+an *element* one channel of a pixel.
 """
 
 # mypy: disable-error-code="misc, no-untyped-def, no-untyped-call, untyped-decorator"
@@ -35,6 +35,7 @@ from blurfast.cpu.simd import (
     read,
     read_pixel,
     store,
+    store_pixels,
     subtract,
     transpose_block,
     write,
@@ -234,9 +235,12 @@ def vertical(
     pixels, pixel_pitch, row_map, padded_count, first_element, element_count, channels, alpha, outside,
     taps, tap_count, up, down, phase, reference, gains, rounded, row_count,
     panel, filtered, panel_width, panel_pitch,
-    columns, column_pitch, first_line,
+    lines, line_pitch, first_line, transposed,
 ):  # fmt: skip
-    """Filter a run of elements down the image to `row_count` (even) rows, and store them as columns.
+    """Filter a run of elements down the image to `row_count` (even) rows.
+
+    The results are stored as rows or, if `transposed`, as columns; element ``i`` of the run belongs to position
+    ``first_line + i`` of `lines`.
 
     `row_map` names the source row of each of the `padded_count` rows that are needed, -1 standing for a row of
     `outside[0]`. The first result is the output `phase` of them: see `filter_pair`. Panels narrow enough for the
@@ -261,31 +265,37 @@ def vertical(
         next_start = first_element + offset + panel_width
         for column in range(0, full_width, group):
             next_length = min(group, element_count - offset - panel_width - column)
+            position = first_line + offset + column
+            target, target_start = lines, position
+            if transposed:
+                target, target_start = filtered, 0
             for row in range(0, row_count, 2):
                 first_ahead, last_ahead = row * padded_count // row_count, (row + 2) * padded_count // row_count
                 prefetch_rows(pixels, pixel_pitch, row_map, first_ahead, last_ahead, next_start + column, next_length)
                 filter_pair(
                     panel, column, panel_pitch, group, phase + row,
                     taps, tap_count, up, down, reference, gains, rounded,
-                    filtered, row * column_pitch, column_pitch,
+                    target, target_start + row * line_pitch, line_pitch,
                 )  # fmt: skip
-            transpose_group(
-                filtered, row_count, min(group, width - column),
-                columns, (first_line + offset + column) * column_pitch, column_pitch,
-            )  # fmt: skip
+            if transposed:
+                columns = min(group, width - column)
+                transpose_group(filtered, row_count, columns, lines, position * line_pitch, line_pitch)
         offset += panel_width
 
 
 @njit(**OPTIONS)
-def extend(columns, line_length, position_origin, position_count, outside, column_pitch, channels):
-    """Fill in the positions outside the image: copies of others, or the value that lies outside."""
-    for position in range(position_count):
-        origin = read(position_origin, position)
+def extend(columns, line_length, copies, copy_count, outside, column_pitch, channels):
+    """Fill in positions outside the image: copies of others, or the value that lies outside.
+
+    `copies` has the positions, and after them the position that each repeats, -1 standing for the value.
+    """
+    for copy in range(copy_count):
+        position, origin = read(copies, copy), read(copies, copy_count + copy)
         for channel in range(channels):
             start = (position * channels + channel) * column_pitch
             if origin < 0:
                 fill_line(outside, 0, columns, start, line_length)
-            elif origin != position:
+            else:
                 copy_line(columns, (origin * channels + channel) * column_pitch, line_length, columns, start)
 
 
@@ -314,20 +324,20 @@ def store_chunk(lines, line_pitch, row_count, element_count, rows, row_pitch, ta
 
 
 def horizontal(
-    columns, column_pitch, position_origin, position_count, channels, alpha, outside,
+    columns, column_pitch, copies, copy_count, channels, alpha, outside,
     taps, tap_count, up, down, phase, reference, gains, rounded,
     chunk, chunk_pixels, rows, row_pitch,
     target, target_pitch, row_count, pixel_count,
 ):  # fmt: skip
     """Filter the columns that `vertical` left along the rows, and write the tile's pixels.
 
-    `position_origin` names for each position the one whose column it repeats: itself inside the image, -1 where
-    the column is of `outside[0]`. The results are transposed back chunk by chunk, while they are in the cache.
+    `copies` tells how the columns outside the image come about: see `extend`. The results are transposed back chunk
+    by chunk, while they are in the cache.
     """
     lanes = lanes_of(columns)
     group = REGISTERS_PER_LINE * lanes
     line_length = (row_count + group - 1) // group * group
-    extend(columns, line_length, position_origin, position_count, outside, column_pitch, channels)
+    extend(columns, line_length, copies, copy_count, outside, column_pitch, channels)
     step = channels * column_pitch
     first_pixel = 0
     while first_pixel < pixel_count:
@@ -348,6 +358,72 @@ def horizontal(
         first_pixel += chunk_pixels
 
 
+@njit(**OPTIONS)
+def correlate_run(row, start, step, taps, tap_count, reference, gains, rounded, target, target_start):
+    """Filter four registers of a row along itself, each tap by loads that are shifted by it.
+
+    As in `correlate_pair`, sums are of differences; here every output's reference is its own centre.
+    """
+    lanes = lanes_of(row)
+    at = start + reference * step
+    centre0 = moderate_or_zero(load(row, at))
+    centre1 = moderate_or_zero(load(row, at + lanes))
+    centre2 = moderate_or_zero(load(row, at + 2 * lanes))
+    centre3 = moderate_or_zero(load(row, at + 3 * lanes))
+    total0 = total1 = total2 = total3 = zero(row)
+    at = start
+    for tap_index in range(tap_count):
+        tap = broadcast(taps, tap_index)
+        total0 = multiply_add(tap, subtract(load(row, at), centre0), total0)
+        total1 = multiply_add(tap, subtract(load(row, at + lanes), centre1), total1)
+        total2 = multiply_add(tap, subtract(load(row, at + 2 * lanes), centre2), total2)
+        total3 = multiply_add(tap, subtract(load(row, at + 3 * lanes), centre3), total3)
+        at += step
+    gain = broadcast(gains, 0)
+    store_pixels(target, target_start, put_back(centre0, total0, gain, rounded))
+    store_pixels(target, target_start + lanes, put_back(centre1, total1, gain, rounded))
+    store_pixels(target, target_start + 2 * lanes, put_back(centre2, total2, gain, rounded))
+    store_pixels(target, target_start + 3 * lanes, put_back(centre3, total3, gain, rounded))
+
+
+@njit(**OPTIONS)
+def extend_row(row, start, copies, copy_count, outside, channels):
+    """Fill in the positions of a row that lie outside the image: see `extend`."""
+    for copy in range(copy_count):
+        position, origin = read(copies, copy), read(copies, copy_count + copy)
+        for channel in range(channels):
+            value = read(outside, 0)
+            if origin >= 0:
+                value = read(row, start + origin * channels + channel)
+            write(row, start + position * channels + channel, value)
+
+
+def along_rows(
+    rows, row_pitch, copies, copy_count, channels, outside,
+    taps, tap_count, reference, gains, rounded,
+    tail, target, target_pitch, row_count, element_count,
+):  # fmt: skip
+    """Filter the rows that `vertical` left, and write the tile's pixels: `horizontal`, for few taps.
+
+    Every tap costs a load, but nothing is transposed. The last pixels of a row pass through `tail`, which holds four
+    registers.
+    """
+    group = REGISTERS_PER_LINE * lanes_of(rows)
+    for row in range(row_count):
+        start, to = row * row_pitch, row * target_pitch
+        extend_row(rows, start, copies, copy_count, outside, channels)
+        element = 0
+        while element + group <= element_count:
+            correlate_run(
+                rows, start + element, channels, taps, tap_count, reference, gains, rounded, target, to + element
+            )
+            element += group
+        if element < element_count:
+            correlate_run(rows, start + element, channels, taps, tap_count, reference, gains, rounded, tail, 0)
+            for index in range(element_count - element):
+                write(target, to + element + index, read(tail, index))
+
+
 def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]]:
     """Return each entry point with the Numba types of its arguments, for one type of pixel and of sums."""
     pixels, lines, rows, size = types.CPointer(pixel), types.CPointer(sums), types.CPointer(types.int64), types.int64
@@ -356,6 +432,10 @@ def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]
     columns = (lines, size, rows, size, size, size, lines)
     target = (pixels, size, size, size)
     return {
-        "vertical": (vertical, (*source, *fir, size, lines, lines, size, size, lines, size, size)),
+        "vertical": (vertical, (*source, *fir, size, lines, lines, size, size, lines, size, size, size)),
         "horizontal": (horizontal, (*columns, *fir, lines, size, pixels, size, *target)),
+        "along_rows": (
+            along_rows,
+            (lines, size, rows, size, size, lines, lines, size, size, lines, size, pixels, *target),
+        ),
     }
