@@ -61,4 +61,4 @@ def _image(side: int, pixels: str) -> NDArray[Any]:
 def all_cases(side: int = 4096) -> list[Case]:
     """Return every case, grouped by image."""
     kinds = ("float32", "uint8", "uint16", "RGB uint8")
-    return [Case(side, pixels, sigma) for pixels, sigma in itertools.product(kinds, (1.0, 2.0, 5.0, 10.0, 20.0))]
+    return [Case(side, pixels, sigma) for pixels, sigma in itertools.product(kinds, (1.0, 2.0, 5.0, 10.0, 20.0, 50.0))]
