@@ -40,12 +40,9 @@ def main() -> None:
         for case in all_cases(arguments.side)
         if arguments.pixels in (None, case.pixels) and arguments.sigma in (None, case.sigma)
     ]
-    print(
-        "| image | sigma | "
-        + " | ".join(f"{name}, ms" for name in LIBRARIES)
-        + " | OpenCV / blurfast | OpenCV / default |"
-    )
-    print("| --- " * (len(LIBRARIES) + 4) + "|")
+    header = ["image", "sigma", *(f"{name}, ms" for name in LIBRARIES), "OpenCV / blurfast", "OpenCV / default"]
+    print("| " + " | ".join(header) + " |")
+    print("| --- " * len(header) + "|")
     results = []
     for case in cases:
         result = _measure(case, arguments)
