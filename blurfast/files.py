@@ -120,7 +120,7 @@ def filter_file(
     >>> import numpy, pathlib, tempfile, tifffile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> tifffile.imwrite(folder / "in.tif", numpy.eye(300, dtype="float32"))
-    >>> report = filter_file(folder / "in.tif", folder / "out.tif", Gaussian(5), max_memory="512MB")
+    >>> report = filter_file(folder / "in.tif", folder / "out.tif", Gaussian(5), max_memory="4GB")
     >>> report.pixels, tifffile.imread(folder / "out.tif").shape
     (90000, (300, 300))
     """
