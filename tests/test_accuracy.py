@@ -104,6 +104,8 @@ def test_sigmas_far_larger_than_the_image(shape, mode):
 )
 def test_any_image_equals_the_oracle(shape, dtype, sigma, mode, cval, seed):
     image = noise(shape, dtype, seed)
+    if dtype == "bool":  # the tolerance is a share of the dtype's range
+        cval = min(cval, 1)
     exact = naive.gaussian(image, sigma, mode=mode, cval=cval)
     assert_exact(gaussian(image, sigma, mode=mode, cval=cval), exact, tolerances.spread(image, mode, cval))
 
