@@ -33,7 +33,8 @@ def render(report: dict[str, Any]) -> str:
         f"{machine['threads']} threads ({machine['processor']}, {machine['register bits']}-bit registers); medians of "
         f"interleaved runs with preallocated outputs, in milliseconds; OpenCV {packages['opencv-python-headless']}, "
         f"scipy {packages['scipy']} (one thread). blurfast runs with its default accuracy, the others with kernels "
-        "cut at 4 sigma. Errors are against the exact Gaussian: grey levels, or shares of the range for float32.",
+        "cut at 4 sigma. Errors are the largest in a corner of 256 x 256 pixels, against the exact Gaussian: in grey "
+        "levels, or for float32 in shares of the range.",
         "",
         "| image | sigma | blurfast | OpenCV | scipy | OpenCV / blurfast | error: blurfast | OpenCV | scipy |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -62,7 +62,7 @@ def gaussian(
     channel_axis
         The axis whose entries are filtered separately, such as -1 for interleaved colours.
     method
-        ``auto`` or ``separable``.
+        ``auto``, ``separable`` or ``multirate``.
     backend
         ``auto`` or ``cpu``.
     out

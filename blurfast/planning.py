@@ -184,10 +184,10 @@ class Plan:
             "sums": self.sums.name,
             "halo": list(self.halo),
             "threads": self.threads,
-            "tile": [self.tile_rows, self.tile_columns],
+            "tile": [self.tile_rows, self.tile_columns] if self.method == "separable" else None,
             "band": [self.bands.rows, self.bands.columns] if self.bands else None,
-            "memory": {**self.bands.parts, "process": self.baseline_memory} if self.bands else None,
-            "predicted_peak": self.predicted_memory if self.bands else None,
+            "memory": {**self.bands.parts, "process": self.baseline_memory} if self.bands and self.budget else None,
+            "predicted_peak": self.predicted_memory if self.bands and self.budget else None,
             "max_memory": self.budget,
             "choices": [choice._asdict() for choice in self.choices],
         }
@@ -198,10 +198,10 @@ class Plan:
         lines = [
             f"image      {height} x {width} pixels, {channels} channel{'s' * (channels > 1)}, {self.image.dtype.name}",
             f"filter     {self.filter.name}, halo {self.halo[0]} rows and {self.halo[1]} columns, edges {self.mode}",
-            f"run        {self.method} on the {self.backend}, {self.sums.name} sums, {self.threads} threads, "
-            f"tiles of {self.tile_rows} x {self.tile_columns}",
+            f"run        {self.method} on the {self.backend}, {self.sums.name} sums, {self.threads} threads"
+            + (f", tiles of {self.tile_rows} x {self.tile_columns}" if self.method == "separable" else ""),
         ]
-        if self.bands:
+        if self.bands and self.budget:
             kept = f"{self.bands.ring_rows} rows kept" if self.bands.ring_rows else "each with its own halo"
             lines.append(f"stream     windows of {self.bands.rows} x {self.bands.columns} pixels, {kept}")
             parts = {**self.bands.parts, "the process itself": self.baseline_memory}

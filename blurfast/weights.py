@@ -161,18 +161,23 @@ class MultirateGaussian:
 
     @property
     def radius(self) -> int:
-        """How far the input reaches on which an output depends."""
-        return sum(
-            (self.decimate.reference, self.blur.reference * self.factor, (self.interpolate.reference + 1) * self.factor)
-            if self.factor > 1
-            else (self.decimate.reference,)
-        )
+        """How far the input reaches that is read for an output.
+
+        It includes the few samples that are filtered along with those which the output depends on, since two are
+        filtered at a time.
+        """
+        if self.factor == 1:
+            return self.decimate.reference
+        samples = self.blur.reference + self.interpolate.reference + 1
+        return self.decimate.reference + (samples + _SAMPLES_ALONG) * self.factor
 
 
 # Sigma of the first and the last step in units of the sampling distance, and where all kernels are cut, in sigmas;
 # from fast to exact.
 _DESIGNS = ((0.9, 4.5), (0.95, 4.8), (1.0, 5.1), (1.0, 5.5), (1.1, 5.8), (1.2, 6.2), (1.3, 6.6))
 _FACTORS = (16, 8, 4, 2)
+# Pairs start at even samples: each of two steps may begin one earlier and end one later.
+_SAMPLES_ALONG = 3
 # The blur of the kept samples has at least this sigma, or its own sampling would show.
 _SMALLEST_COARSE_SIGMA = 1.25
 

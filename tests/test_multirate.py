@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import tracemalloc
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 import tifffile
 
 import blurfast
+from blurfast import planning
+from blurfast.engine import filter_array, filter_copied
 from blurfast.errors import UnsupportedError
-from blurfast.io.array import describe
+from blurfast.io.array import ArraySink, ArraySource, describe
+from blurfast.io.base import Grain
 from blurfast.planning import Bands, plan_array
+from blurfast.resources import Resources
 from blurfast.weights import multirate_gaussian
 from tests import naive
 from tests.tolerances import SHARE_OF_ROUNDED_OTHERWISE
@@ -144,8 +149,6 @@ def test_bytes_do_not_depend_on_bands_and_threads(sigma):
         plan = plan_array(blurfast.Gaussian(sigma), describe(image), image.dtype, 3, method="multirate")
         plan = dataclasses.replace(plan, bands=Bands(rows, 333, 0), threads=3)
         result = np.empty_like(image)
-        from blurfast.engine import filter_array
-
         filter_array(plan, image, result)
         assert result.tobytes() == expected
 
@@ -184,3 +187,34 @@ def test_auto_takes_it_where_it_pays():
     spec = describe(np.zeros((2000, 2000, 1), np.float32))
     methods = {sigma: plan_array(blurfast.Gaussian(sigma), spec, spec.dtype, 1).method for sigma in (1, 3, 8, 20, 200)}
     assert methods == {1: "separable", 3: "separable", 8: "multirate", 20: "multirate", 200: "multirate"}
+
+
+@pytest.mark.parametrize("mode", ["reflect", "wrap"])
+@pytest.mark.parametrize("band_rows", [2, 6, 34, 100])
+def test_streams_equal_arrays_and_read_nothing_else(monkeypatch, band_rows, mode):
+    image = np.random.default_rng(9).random((1500, 60, 1)).astype(np.float32)
+    expected = blurfast.gaussian(image[..., 0], 50, mode=mode)
+    result = np.empty_like(image)
+    sink = ArraySink(result)
+    monkeypatch.setattr(planning, "_PREFERRED_BAND_BYTES", band_rows * image[0].nbytes)
+    unlimited = Resources(2, sys.maxsize)
+    plan = planning.plan_stream(blurfast.Gaussian(50), describe(image), sink.images[0], unlimited, 0, mode=mode)
+    assert plan.method == "multirate"
+    assert plan.bands.rows == band_rows
+    assert plan.bands.ring_rows < 1500
+    poisoned = lambda shape, dtype=float: np.full(shape, np.nan, dtype)  # noqa: E731
+    monkeypatch.setattr(np, "empty", poisoned)
+    filter_copied(plan, ArraySource(image), sink)
+    np.testing.assert_array_equal(result[..., 0], expected)
+
+
+def test_blocks_equal_arrays():
+    image = np.random.default_rng(10).random((300, 420, 2)).astype(np.float32)
+    expected = blurfast.gaussian(image, 20, channel_axis=-1)
+    result = np.empty_like(image)
+    spec = dataclasses.replace(describe(image), grain=Grain(16, 16))
+    plan = planning.plan_stream(blurfast.Gaussian(20), spec, spec, Resources(2, sys.maxsize), 0)
+    for rows, columns in ((64, 64), (16, 208), (2, 400)):
+        blocks = dataclasses.replace(plan, bands=Bands(rows, columns, 0))
+        filter_copied(blocks, ArraySource(image), ArraySink(result))
+        np.testing.assert_array_equal(result, expected)

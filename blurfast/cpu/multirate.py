@@ -102,7 +102,6 @@ class MultirateTiles:
         self._last = Pass.prepare(vertical.interpolate, sums, rounded=target_dtype.kind in "biu")
         (self._interpolate,) = objects.load([Kernel("multirate", "interpolate", target_dtype.name, sums.name)])
         self._decimated = _Rows(sums)
-        self._scratch: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
 
     def stages(
         self, window: Window, pixels: Pixels, first_column: int, rows: RowTranslation, target: Pixels
@@ -162,16 +161,25 @@ class MultirateTiles:
     def _interpolating_tasks(self, window: Window, blurred: Window, source: Pixels, target: Pixels) -> list[Task]:
         tile_columns = _tile_columns(self._expand.geometry, window, self._threads)
         tile_rows = _interpolated_tile_rows(self._vertical)
+        free: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
         return [
-            functools.partial(self._interpolate_tile, part, blurred, source, _part(target, window, part), tile_columns)
+            functools.partial(
+                self._interpolate_tile, part, blurred, source, _part(target, window, part), tile_columns, free
+            )
             for part in _tiles(window, tile_rows, tile_columns)
         ]
 
     def _interpolate_tile(
-        self, part: Window, blurred: Window, source: Pixels, target: Pixels, tile_columns: int
+        self,
+        part: Window,
+        blurred: Window,
+        source: Pixels,
+        target: Pixels,
+        tile_columns: int,
+        free: queue.SimpleQueue[_Scratch],
     ) -> None:
         try:
-            scratch = self._scratch.get_nowait()
+            scratch = free.get_nowait()
         except queue.Empty:
             scratch = _Scratch(self._expand, tile_columns)
         row_map = _plain_rows(self._vertical.interpolate, part, blurred.row_start)
@@ -189,7 +197,7 @@ class MultirateTiles:
             target.strides[0] // target.itemsize,
             part.rows,
         )
-        self._scratch.put(scratch)
+        free.put(scratch)
 
 
 def kernels(

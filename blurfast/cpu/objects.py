@@ -111,7 +111,12 @@ def _compile_in_children(directory: Path, kernels: list[Kernel]) -> None:
             )
             for share in range(shares)
         ]
-        outcomes = [(child, child.communicate()[1]) for child in children]
+        try:
+            outcomes = [(child, child.communicate()[1]) for child in children]
+        finally:
+            for child in children:
+                child.kill()  # those that are left when one is interrupted; harmless after the end
+                child.wait()
         for child, errors in outcomes:
             if child.returncode:
                 raise subprocess.CalledProcessError(child.returncode, child.args, stderr=errors)

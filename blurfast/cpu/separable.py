@@ -7,6 +7,7 @@ sums, the scratch memory of a thread, and the maps that stand for the image's ed
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +85,10 @@ class Geometry:
     @functools.cached_property
     def panel_width(self) -> int:
         """Elements of a row that the vertical pass filters at a time, so that all rows of the panel stay cached."""
-        group = 4 * self.lanes
-        return max(1, _PANEL_BYTES // (self.padded_rows * self.itemsize) // group) * group
+        unit = 4 * self.lanes
+        if self.weighted:  # a panel holds whole pixels, each with its opacity
+            unit = math.lcm(unit, self.channels)
+        return max(1, _PANEL_BYTES // (self.padded_rows * self.itemsize) // unit) * unit
 
     @functools.cached_property
     def panel_pitch(self) -> int:
@@ -448,7 +451,10 @@ class SeparableOperator:
         `lines` are the addresses of the scratch array and of the result, and the distance of the result's lines.
         """
         filtered, result, pitch = lines
+        assert row_map.max(initial=0) < pixels.shape[0], "a row that is not there"
         for start, stop, source_column in columns.runs:
+            last_column = source_column + stop - start
+            assert first_column <= source_column < last_column <= first_column + pixels.shape[1], "a missing column"
             self._vertical_kernel(
                 pixels.ctypes.data,
                 pixels.strides[0] // pixels.itemsize,

@@ -66,6 +66,7 @@ class AtomicFile:
             if self._final.exists():
                 shutil.copymode(self._final, self.temporary)
             os.replace(self.temporary, self._final)
+        with contextlib.suppress(OSError):  # the file is in its place, also where the directory cannot be synced
             _sync_directory(self._final.parent)
 
     def abort(self) -> None:
