@@ -80,7 +80,7 @@ def origins(sources: IndexMap) -> tuple[IndexMap, list[tuple[int, int, int]]]:
         holds the constant.
     runs
         The positions that repeat nothing: half-open runs along which the sources rise one by one, and the source at
-        the start of each.
+        the start of each. Their positions rise, since kernels overrun one by some pixels and then write the next.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from blurfast.resources import thread_count
 
 Task = Callable[[], None]
+"""A piece of work that may run in any thread."""
 
 _spare = threading.BoundedSemaphore(thread_count(None) - 1)
 

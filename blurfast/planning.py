@@ -18,7 +18,7 @@ from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.multirate import MultirateTiles
 from blurfast.cpu.multirate import kernels as multirate_kernels
 from blurfast.cpu.multirate import memory_bytes as multirate_memory
-from blurfast.cpu.separable import TILE_ROWS, Geometry, SeparableOperator, even
+from blurfast.cpu.separable import FEWEST_TILES_PER_THREAD, TILE_ROWS, Geometry, SeparableOperator, even
 from blurfast.cpu.tiles import SeparableTiles, WindowFilter
 from blurfast.dtypes import sum_dtype
 from blurfast.errors import MemoryBudgetError, UnsupportedError
@@ -37,16 +37,17 @@ OUTPUT_BUFFERS = 2
 """Bands that are being encoded while the next is computed."""
 
 _PREFERRED_BAND_BYTES = 8 * MEGABYTE
-_FEWEST_TILES_PER_THREAD = 4
-_NARROWEST_TILE = 256
 _MOST_TILE_ROWS = 256
 # What the multirate method costs by its factor, in taps of a separable filter (the sum of both directions).
 _MULTIRATE_COST_IN_TAPS = {2: 180, 4: 85, 8: 85, 16: 85}
 _MULTIRATE_SCRATCH_BYTES = 48 * MEGABYTE
 _FEWEST_BAND_ROWS = 256
+# What a pixel costs beside its taps, and how many pixels times taps take as long as starting a thread, a few times.
 _OVERHEAD_IN_TAPS = 40
 _WORK_WORTH_A_THREAD = 20_000_000
+# What codecs, thread stacks and the allocator took beyond the prediction in runs over many kinds of files.
 _UNPREDICTED_BYTES = 24 * MEGABYTE
+# A pass averages the errors of the other if the squares of its weights sum to less, and the image is not shorter.
 _WEIGHT_TO_AVERAGE = 0.5
 _LENGTH_TO_AVERAGE = 8
 
@@ -250,7 +251,7 @@ def plan_array(
         method=chosen_method,
         sums=sums,
         threads=threads,
-        tile_columns=_tile_columns(geometry, image.width, image.height, threads),
+        tile_columns=geometry.shared_columns(image.height, image.width, threads),
         choices=(*backend_choices, *method_choices, choice, *thread_choices),
         bands=_array_bands(filter, image, target_dtype, sums, threads) if chosen_method == "multirate" else None,
     )
@@ -332,23 +333,14 @@ def _geometry(
     geometry = Geometry(vertical, horizontal, image.channels, sums.itemsize, weighted=image.alpha is not None)
     if not geometry.is_along_rows:
         return geometry
-    share = -(-rows // (_FEWEST_TILES_PER_THREAD * threads * TILE_ROWS)) * TILE_ROWS
+    share = -(-rows // (FEWEST_TILES_PER_THREAD * threads * TILE_ROWS)) * TILE_ROWS
     return replace(geometry, tile_rows=min(_MOST_TILE_ROWS, share))
 
 
 def _stream_tiles(plan: Plan, bands: Bands) -> tuple[Geometry, int]:
     """Return the geometry and the columns of the tiles of a stream's windows."""
     geometry = _geometry(plan.filter, plan.image, plan.target_dtype, plan.sums, bands.rows, plan.threads)
-    return geometry, _tile_columns(geometry, bands.columns, bands.rows, plan.threads)
-
-
-def _tile_columns(geometry: Geometry, width: int, rows: int, threads: int) -> int:
-    """Return a width of tiles that gives every thread a few."""
-    columns = geometry.tile_columns(width)
-    if threads == 1:
-        return columns
-    tiles_per_row = -(-_FEWEST_TILES_PER_THREAD * threads * geometry.tile_rows // rows)
-    return max(min(columns, even(_NARROWEST_TILE)), min(columns, even(-(-width // tiles_per_row))))
+    return geometry, geometry.shared_columns(bands.rows, bands.columns, plan.threads)
 
 
 def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
@@ -389,19 +381,21 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
         rows = min(image.height, bands.rows + 2 * plan.halo[0] + 2 * image.grain.rows)
         columns = min(image.width, bands.columns + 2 * plan.halo[1] + 2 * image.grain.columns)
         source = 2 * rows * columns * pixel_bytes
-    geometry, tile_columns = _stream_tiles(plan, bands)
+    if plan.method == "multirate":
+        designs = _designs(plan.filter, image, target.dtype)
+        window = Window(0, bands.rows, 0, bands.columns)
+        tiles = multirate_memory(*designs, window, image.channels, plan.sums.itemsize, threads)
+    else:
+        geometry, tile_columns = _stream_tiles(plan, bands)
+        tiles = threads * geometry.workspace_bytes(tile_columns)
     parts = {
         "input": source,
         "output": OUTPUT_BUFFERS * output,
         "encoded": (OUTPUT_BUFFERS + 1) * output,
         "decoding": threads * image.task_bytes,
         "encoding": threads * target.task_bytes + target.held_bytes,
-        "tiles": threads * geometry.workspace_bytes(tile_columns),
+        "tiles": tiles,
     }
-    if plan.method == "multirate":
-        designs = _designs(plan.filter, image, target.dtype)
-        window = Window(0, bands.rows, 0, bands.columns)
-        parts["tiles"] = multirate_memory(*designs, window, image.channels, plan.sums.itemsize, threads)
     return replace(bands, parts=parts)
 
 

@@ -7,17 +7,15 @@ window with its own halo, for images whose bands of full width are too large.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from blurfast.boundary import OUTSIDE, IndexMap
 from blurfast.io.base import Source
+from blurfast.parallel import Task
 from blurfast.pixels import Pixels, Window
 from blurfast.planning import Plan
-
-Task = Callable[[], None]
 
 
 class Store(Protocol):

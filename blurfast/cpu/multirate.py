@@ -31,14 +31,13 @@ from blurfast.cpu.separable import (
     even,
     odd_pitch,
 )
-from blurfast.cpu.tiles import RowTranslation, Task, Workspaces
+from blurfast.cpu.tiles import RowTranslation, Workspaces
+from blurfast.parallel import Task
 from blurfast.pixels import Pixels, Window
 from blurfast.weights import IDENTITY, MultirateGaussian, Resampler
 
 _MOST_PACKED_ROWS = 768
 _BLURRED_TILE_ROWS = 128
-_FEWEST_TILES_PER_THREAD = 4
-_NARROWEST_TILE = 512
 
 
 class MultirateTiles:
@@ -133,7 +132,7 @@ class MultirateTiles:
         if kept.rows == 0:
             return []
         tile_rows = self._decimate.geometry.tile_rows
-        tile_columns = _tile_columns(self._decimate.geometry, kept, self._threads)
+        tile_columns = self._decimate.geometry.shared_columns(kept.rows, kept.columns, self._threads)
         workspaces = Workspaces(self._decimate, tile_columns)
         tasks: list[Task] = []
         for part in _tiles(kept, tile_rows, tile_columns):
@@ -146,7 +145,7 @@ class MultirateTiles:
         return tasks
 
     def _blurring_tasks(self, blurred: Window, kept: Window, source: Pixels, target: Pixels) -> list[Task]:
-        tile_columns = _tile_columns(self._blur.geometry, blurred, self._threads)
+        tile_columns = self._blur.geometry.shared_columns(blurred.rows, blurred.columns, self._threads)
         workspaces = Workspaces(self._blur, tile_columns)
         tasks: list[Task] = []
         for part in _tiles(blurred, self._blur.geometry.tile_rows, tile_columns):
@@ -159,7 +158,7 @@ class MultirateTiles:
         return tasks
 
     def _interpolating_tasks(self, window: Window, blurred: Window, source: Pixels, target: Pixels) -> list[Task]:
-        tile_columns = _tile_columns(self._expand.geometry, window, self._threads)
+        tile_columns = self._expand.geometry.shared_columns(window.rows, window.columns, self._threads)
         tile_rows = _interpolated_tile_rows(self._vertical)
         free: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
         return [
@@ -244,22 +243,11 @@ def memory_bytes(
     samples = 2 * kept.rows * kept.columns + blurred.rows * blurred.columns
     geometries = _geometries(vertical, horizontal, channels, itemsize)
     scratch = sum(
-        geometry.workspace_bytes(_tile_columns(geometry, part, threads))
+        geometry.workspace_bytes(geometry.shared_columns(part.rows, part.columns, threads))
         for geometry, part in zip(geometries, (kept, blurred, window), strict=True)
     )
     expanded = TILE_ROWS * (window.columns * channels + _MOST_PACKED_ROWS) * itemsize
     return samples * channels * itemsize + threads * (scratch + expanded)
-
-
-def _tile_columns(geometry: Geometry, window: Window, threads: int) -> int:
-    """Return a width of tiles that gives every thread a few."""
-    columns = geometry.tile_columns(window.columns)
-    if threads == 1:
-        return columns
-    row_tiles = -(-window.rows // geometry.tile_rows)
-    tiles_per_row = -(-_FEWEST_TILES_PER_THREAD * threads // row_tiles)
-    narrowest = even(_NARROWEST_TILE // geometry.horizontal.down)
-    return max(min(columns, narrowest), min(columns, even(-(-window.columns // tiles_per_row))))
 
 
 def _decimated_tile_rows(vertical: MultirateGaussian) -> int:
@@ -269,7 +257,7 @@ def _decimated_tile_rows(vertical: MultirateGaussian) -> int:
 
 
 def _interpolated_tile_rows(vertical: MultirateGaussian) -> int:
-    """Return the rows of an interpolated tile, whose blurred rows are at most `TILE_ROWS`."""
+    """Return the rows of an interpolated tile, whose blurred rows are at most `TILE_ROWS`, exactly."""
     resampler = vertical.interpolate
     return (TILE_ROWS - resampler.tap_count) * resampler.up if resampler.up > 1 else TILE_ROWS
 

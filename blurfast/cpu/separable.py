@@ -19,7 +19,13 @@ from blurfast.cpu.catalogue import Kernel
 from blurfast.weights import Resampler
 
 TILE_ROWS = 64
-"""Rows of a tile: as many samples as a kernel filters side by side (4 registers) where registers are widest."""
+"""Rows of a tile that is transposed: as many samples as a kernel filters side by side where registers are widest.
+
+Where rows are filtered as they are, tiles may have more.
+"""
+
+FEWEST_TILES_PER_THREAD = 4
+"""Tiles of a window for each thread, so that none waits long for the others in the end."""
 
 _CACHE_LINE = 64
 _WIDEST_REGISTER = 64
@@ -29,6 +35,7 @@ _CHUNK_BYTES = 48 * 1024
 _ROWS_BYTES = 2048 * 1024
 _MOST_TAPS_ALONG_ROWS = 57
 _FEWEST_TILE_COLUMNS = 256
+_NARROWEST_TILE = 256
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,16 @@ class Geometry:
         tiles = -(-width // columns)
         return even(-(-width // tiles))
 
+    def shared_columns(self, rows: int, columns: int, threads: int) -> int:
+        """Return a width of tiles that gives every thread a few, for a window of `rows` x `columns`."""
+        widest = self.tile_columns(columns)
+        if threads == 1:
+            return widest
+        row_tiles = -(-rows // self.tile_rows)
+        tiles_per_row = -(-FEWEST_TILES_PER_THREAD * threads // row_tiles)
+        narrowest = even(_NARROWEST_TILE // self.horizontal.down)
+        return max(min(widest, narrowest), min(widest, even(-(-columns // tiles_per_row))))
+
     def workspace_shapes(self, tile_columns: int) -> dict[str, int]:
         """Return the number of elements of each scratch array for tiles of up to so many columns."""
         if self.is_along_rows:
@@ -217,6 +234,7 @@ class Pass:
         gain = _exact_gain(taps[0])
         if np.all(taps >= 0) and not resampler.is_identity:
             # The reference is the first output's of a pair; for the second one it lies `shift` before its middle.
+            # (Along rows every output has its own middle, which is no worse.)
             shift = resampler.down if resampler.up == 1 else 0
             margin = min(taps[:, resampler.reference].min(), taps[:, resampler.reference - shift].min())
             worst_rounding = (resampler.tap_count + 4) * float(np.finfo(sums).eps)

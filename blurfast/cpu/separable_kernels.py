@@ -264,6 +264,7 @@ def vertical(
                     multiply_by_alpha(panel, row * panel_pitch, width, channels, alpha)
         next_start = first_element + offset + panel_width
         for column in range(0, full_width, group):
+            # Not positive in the last panel, which has no next one.
             next_length = min(group, element_count - offset - panel_width - column)
             position = first_line + offset + column
             target, target_start = lines, position

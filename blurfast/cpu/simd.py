@@ -120,6 +120,7 @@ def _narrow(builder: Any, pixel: Any, value: Any, sum_element: Any, lanes: int |
         narrowed = value if value.type == single else builder.fptrunc(value, single)
         return builder.fptrunc(narrowed, shaped(ir.HalfType()))
     low, high = _integer_range(pixel, sum_element)
+    # In this order, since both comparisons are false for a NaN.
     value = builder.select(builder.fcmp_ordered("<", value, constant(high)), value, constant(high))
     value = builder.select(builder.fcmp_ordered(">", value, constant(low)), value, constant(low))
     value = _call_llvm(builder, "rint", [value])

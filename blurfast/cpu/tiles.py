@@ -9,9 +9,9 @@ from typing import Protocol
 
 from blurfast.boundary import IndexMap
 from blurfast.cpu.separable import ColumnPlan, SeparableOperator, Workspace
+from blurfast.parallel import Task
 from blurfast.pixels import Pixels, Window
 
-Task = Callable[[], None]
 RowTranslation = Callable[[IndexMap], IndexMap]
 """From rows of the image to rows of an array that holds some of them; `boundary.OUTSIDE` stays."""
 
