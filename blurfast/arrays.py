@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from blurfast.boundary import Mode
+from blurfast.choices import check_options
 from blurfast.cpu import objects
 from blurfast.dtypes import require_supported
 from blurfast.engine import filter_array, filter_copied
 from blurfast.filters import Gaussian
 from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
 from blurfast.pixels import Pixels
-from blurfast.planning import check_options, plan_array, plan_stream
+from blurfast.planning import plan_array, plan_stream
 from blurfast.resources import Resources, thread_count
 
 # Scratch memory grows with interleaved channels; more than these are filtered one by one.

@@ -6,59 +6,45 @@ Nothing here touches a pixel. A `Plan` is complete: the engine only carries it o
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
 
-from blurfast.boundary import MODES, Mode
+from blurfast.boundary import Mode
+from blurfast.choices import (
+    Choice,
+    check_options,
+    choose_backend,
+    choose_method,
+    choose_sums,
+    choose_threads,
+    halo_of,
+    multirate_designs,
+)
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.multirate import MultirateTiles
 from blurfast.cpu.multirate import kernels as multirate_kernels
 from blurfast.cpu.multirate import memory_bytes as multirate_memory
 from blurfast.cpu.separable import FEWEST_TILES_PER_THREAD, TILE_ROWS, Geometry, SeparableOperator, even
 from blurfast.cpu.tiles import SeparableTiles, WindowFilter
-from blurfast.dtypes import sum_dtype
-from blurfast.errors import MemoryBudgetError, UnsupportedError
+from blurfast.errors import MemoryBudgetError
 from blurfast.filters import Gaussian
 from blurfast.io.base import ImageSpec
 from blurfast.pixels import Window
 from blurfast.resources import MEGABYTE, Resources, format_memory
-from blurfast.weights import MultirateGaussian, Resampler, Taps
-
-Backend = Literal["auto", "cpu", "cuda"]
-Method = Literal["auto", "separable", "multirate"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
-METHODS: tuple[Method, ...] = get_args(Method)
+from blurfast.weights import Resampler, Taps
 
 OUTPUT_BUFFERS = 2
 """Bands that are being encoded while the next is computed."""
 
 _PREFERRED_BAND_BYTES = 8 * MEGABYTE
 _MOST_TILE_ROWS = 256
-# What the multirate method costs by its factor, in taps of a separable filter (the sum of both directions).
-_MULTIRATE_COST_IN_TAPS = {2: 180, 4: 85, 8: 85, 16: 85}
 _MULTIRATE_SCRATCH_BYTES = 48 * MEGABYTE
 _FEWEST_BAND_ROWS = 256
-# What a pixel costs beside its taps, and how many pixels times taps take as long as starting a thread, a few times.
-_OVERHEAD_IN_TAPS = 40
-_WORK_WORTH_A_THREAD = 20_000_000
 # What codecs, thread stacks and the allocator took beyond the prediction in runs over many kinds of files.
 _UNPREDICTED_BYTES = 24 * MEGABYTE
-# A pass averages the errors of the other if the squares of its weights sum to less, and the image is not shorter.
-_WEIGHT_TO_AVERAGE = 0.5
-_LENGTH_TO_AVERAGE = 8
-
-
-class Choice(NamedTuple):
-    """One candidate of a decision, and why it was taken or left."""
-
-    subject: str
-    candidate: str
-    taken: bool
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -113,8 +99,8 @@ class Plan:
 
     @property
     def halo(self) -> tuple[int, int]:
-        """Rows above and below, and columns left and right, that a pixel's result depends on."""
-        return _halo(self.filter, self.image, self.target_dtype, self.method)
+        """Rows above and below, and columns left and right, that are read for a pixel."""
+        return halo_of(self.filter, self.image, self.target_dtype, self.method)
 
     @property
     def tile_rows(self) -> int:
@@ -130,7 +116,7 @@ class Plan:
     def kernels(self) -> list[Kernel]:
         """Return what `window_filter` loads."""
         if self.method == "multirate":
-            designs = _designs(self.filter, self.image, self.target_dtype)
+            designs = multirate_designs(self.filter, self.image, self.target_dtype)
             return multirate_kernels(*designs, self.image.dtype, self.target_dtype, self.sums)
         geometry = _geometry(self.filter, self.image, self.target_dtype, self.sums, TILE_ROWS, 1)
         return geometry.kernels(self.image.dtype, self.target_dtype)
@@ -139,7 +125,7 @@ class Plan:
         """Return what does the arithmetic."""
         image = self.image
         if self.method == "multirate":
-            vertical, horizontal = _designs(self.filter, image, self.target_dtype)
+            vertical, horizontal = multirate_designs(self.filter, image, self.target_dtype)
             return MultirateTiles(
                 vertical,
                 horizontal,
@@ -236,10 +222,10 @@ def plan_array(
         If the backend cannot be had.
     """
     check_options(mode, cval, backend, method)
-    backend_choices = _choose_backend(backend)
-    chosen_method, method_choices = _choose_method(method, filter, image, target_dtype)
-    sums, choice = _choose_sums(filter, image, target_dtype)
-    threads, thread_choices = _choose_threads(threads, image, filter.taps(image.dtype, target_dtype))
+    backend_choices = choose_backend(backend)
+    chosen_method, method_choices = choose_method(method, filter, image, target_dtype)
+    sums, choice = choose_sums(filter, image, target_dtype)
+    threads, thread_choices = choose_threads(threads, image, filter.taps(image.dtype, target_dtype))
     geometry = _geometry(filter, image, target_dtype, sums, image.height, threads)
     return Plan(
         filter=filter,
@@ -382,7 +368,7 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
         columns = min(image.width, bands.columns + 2 * plan.halo[1] + 2 * image.grain.columns)
         source = 2 * rows * columns * pixel_bytes
     if plan.method == "multirate":
-        designs = _designs(plan.filter, image, target.dtype)
+        designs = multirate_designs(plan.filter, image, target.dtype)
         window = Window(0, bands.rows, 0, bands.columns)
         tiles = multirate_memory(*designs, window, image.channels, plan.sums.itemsize, threads)
     else:
@@ -399,95 +385,11 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
     return replace(bands, parts=parts)
 
 
-def check_options(mode: object, cval: object, backend: object, method: object) -> None:
-    """Raise a ValueError or TypeError that names the argument which is wrong."""
-    if not isinstance(cval, numbers.Real):
-        raise TypeError(f"cval is {cval!r}; it must be a number")
-    for argument, value, allowed in (
-        ("mode", mode, MODES),
-        ("backend", backend, BACKENDS),
-        ("method", method, METHODS),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{argument} is {value!r}; it must be one of {', '.join(allowed)}")
-
-
-def _choose_backend(backend: str) -> list[Choice]:
-    if backend == "cuda":
-        raise UnsupportedError("this version has no CUDA backend", remedy="use the cpu backend")
-    reason = "asked for" if backend == "cpu" else "the only backend of this version"
-    return [Choice("backend", "cpu", True, reason)]
-
-
-def _choose_method(
-    method: str, filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
-) -> tuple[str, list[Choice]]:
-    obstacle = _multirate_obstacle(filter, image, target_dtype)
-    if method == "multirate":
-        if obstacle is not None:
-            raise UnsupportedError(
-                f"the multirate method cannot serve: {obstacle}", remedy="use the method separable or auto"
-            )
-        return method, [Choice("method", method, True, "asked for")]
-    if method == "separable":
-        return method, [Choice("method", method, True, "asked for")]
-    if obstacle is not None:
-        return "separable", [
-            Choice("method", "separable", True, "a Gaussian is the product of a column and a row"),
-            Choice("method", "multirate", False, obstacle),
-        ]
-    factors = [design.factor for design in _designs(filter, image, target_dtype)]
-    taps = sum(axis.size for axis in filter.taps(image.dtype, target_dtype))
-    equivalent = _MULTIRATE_COST_IN_TAPS[max(factors)]
-    if taps <= equivalent:
-        return "separable", [
-            Choice("method", "separable", True, f"it takes only {taps} taps"),
-            Choice("method", "multirate", False, f"it would cost as much as {equivalent} taps"),
-        ]
-    return "multirate", [
-        Choice(
-            "method", "multirate", True, f"at 1/{max(factors)} of the resolution it costs as much as {equivalent} taps"
-        ),
-        Choice("method", "separable", False, f"it would take {taps} taps"),
-    ]
-
-
-def _multirate_obstacle(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]) -> str | None:
-    if image.alpha is not None:
-        return "colours are weighted by opacity"
-    designs = filter.multirate(image.dtype, target_dtype)
-    return designs if isinstance(designs, str) else None
-
-
-def _designs(
-    filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
-) -> tuple[MultirateGaussian, MultirateGaussian]:
-    designs = filter.multirate(image.dtype, target_dtype)
-    assert not isinstance(designs, str)
-    return designs
-
-
-def _halo(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], method: str) -> tuple[int, int]:
-    if method == "multirate":
-        vertical, horizontal = _designs(filter, image, target_dtype)
-        return vertical.radius, horizontal.radius
-    return filter.halo(image.dtype, target_dtype)
-
-
-def _choose_threads(threads: int, image: ImageSpec, taps: tuple[Taps, Taps]) -> tuple[int, list[Choice]]:
-    """Leave threads out that would take longer to start than they save."""
-    work = image.height * image.width * image.channels * (taps[0].size + taps[1].size + _OVERHEAD_IN_TAPS)
-    worthwhile = max(1, work // _WORK_WORTH_A_THREAD)
-    if worthwhile >= threads:
-        return threads, []
-    return worthwhile, [Choice("threads", str(worthwhile), True, "the image is too small for more")]
-
-
 def _array_bands(
     filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any], threads: int
 ) -> Bands:
     """Cut an image in memory so that the samples that the multirate method keeps stay few."""
-    vertical, horizontal = _designs(filter, image, target_dtype)
+    vertical, horizontal = multirate_designs(filter, image, target_dtype)
     rows = even(max(1, image.height))
     while rows > _FEWEST_BAND_ROWS:
         window = Window(0, rows, 0, image.width)
@@ -496,24 +398,3 @@ def _array_bands(
             break
         rows = even(rows // 2)
     return Bands(rows, max(1, image.width), 0)
-
-
-def _choose_sums(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Choice]:
-    """Choose the precision of the sums.
-
-    Sums in float32 round a 16-bit pixel of the full range wrong in 2 of 1000 cases, but the second pass averages
-    the errors of the first. Where it hardly averages, float64 is needed to keep them below 1 of 1000.
-    """
-    sums = sum_dtype(image.dtype, target_dtype)
-    if sums == np.float64:
-        return sums, Choice("sums", "float64", True, f"{image.dtype.name} pixels do not fit into float32")
-    taps = filter.taps(image.dtype, target_dtype)
-    averages = max(float(np.square(axis).sum()) for axis in taps) < _WEIGHT_TO_AVERAGE
-    if target_dtype.kind in "iu" and target_dtype.itemsize == 2:
-        if not averages:
-            return np.dtype(np.float64), Choice("sums", "float64", True, "one direction is hardly blurred")
-        if min(image.height, image.width) < _LENGTH_TO_AVERAGE:
-            return np.dtype(np.float64), Choice("sums", "float64", True, "the image is only a few pixels wide")
-        if image.alpha is not None:
-            return np.dtype(np.float64), Choice("sums", "float64", True, "16-bit colours are weighted by opacity")
-    return sums, Choice("sums", "float32", True, f"exact enough for {target_dtype.name} pixels")

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from blurfast.boundary import MODES
+from blurfast.choices import BACKENDS, METHODS
 from blurfast.files import ALPHA_RULES
-from blurfast.planning import BACKENDS, METHODS
 from blurfast.resources import parse_memory
 from blurfast_cli.console import Console
 

@@ -13,7 +13,6 @@ import math
 import os
 import struct
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,7 @@ from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io import tiff_tags
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
+from blurfast.io.positioned import PositionedFile
 from blurfast.io.tiff_tags import ByteLayout, PageLayout
 from blurfast.pixels import Pixels, Window
 
@@ -38,7 +38,6 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _TASK_BYTES = 1 << 18
 _RAW_TASK_BYTES = 1 << 20
-_BUFFERS_PER_READ = 1024  # POSIX guarantees 16, Linux and macOS allow 1024
 
 # No more decoded bytes than this can come from one encoded byte, so a greater claim is a damaged file, and is found
 # before anybody allocates memory for it.
@@ -96,7 +95,7 @@ class TiffSource:
         self._tags: list[tuple[tiff_tags.Tag, ...]] = []
         self._readers: list[_PageReader] = []
         with contextlib.ExitStack() as undo:
-            self._file = _PositionedFile(self.path)
+            self._file = PositionedFile(self.path)
             undo.callback(self._file.close)
             if self._file.size == 0:
                 raise UnreadableError("the file is empty", path=self.path, remedy="copy it again")
@@ -153,88 +152,6 @@ class TiffSource:
         self._file.close()
 
 
-class _PositionedFile:
-    """A file that many threads read at once, each at its own place."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
-            self.size = os.fstat(self._file.fileno()).st_size
-        except FileNotFoundError as error:
-            raise UnreadableError("no such file", path=path, remedy="check the name") from error
-        except IsADirectoryError as error:
-            raise UnreadableError("is a directory", path=path, remedy="name a file") from error
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UnreadableError(f"cannot be opened ({reason})", path=path, remedy="check its permissions") from error
-        self._lock = threading.Lock()
-
-    def read(self, offset: int, size: int) -> bytearray:
-        """Return `size` bytes from `offset`."""
-        if offset + size > self.size:
-            raise self._too_short(offset + size)
-        data = bytearray(size)
-        self._fill(offset, memoryview(data))
-        return data
-
-    def read_rows(self, offset: int, rows: Pixels) -> None:
-        """Fill rows that follow each other in the file, but not always in memory."""
-        row_bytes = rows[0].nbytes
-        if rows.flags.c_contiguous:
-            self._fill(offset, _bytes_of(rows))
-            return
-        for start in range(0, len(rows), _BUFFERS_PER_READ):
-            buffers = [_bytes_of(row) for row in rows[start : start + _BUFFERS_PER_READ]]
-            self._fill_all(offset + start * row_bytes, buffers)
-
-    def _fill_all(self, offset: int, buffers: list[memoryview]) -> None:
-        if hasattr(os, "preadv"):
-            with self._errors_reported():
-                if os.preadv(self._file.fileno(), buffers, offset) == sum(map(len, buffers)):
-                    return
-        for buffer in buffers:
-            self._fill(offset, buffer)
-            offset += len(buffer)
-
-    def _fill(self, offset: int, buffer: memoryview) -> None:
-        filled = 0
-        while filled < len(buffer):
-            with self._errors_reported():
-                count = self._read_some(offset + filled, buffer[filled:])
-            if count == 0:
-                raise self._too_short(offset + len(buffer))
-            filled += count
-
-    def _read_some(self, offset: int, buffer: memoryview) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [buffer], offset)
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.readinto(buffer) or 0
-
-    @contextlib.contextmanager
-    def _errors_reported(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UnreadableError(f"cannot be read ({reason})", path=self.path, remedy="check the disk") from error
-
-    def _too_short(self, needed: int) -> UnreadableError:
-        fact = f"the file ends after {self.size} of {needed} bytes"
-        return UnreadableError(fact, path=self.path, remedy="copy it again")
-
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
-
-
-def _bytes_of(pixels: Pixels) -> memoryview:
-    """Return the memory of C-contiguous pixels."""
-    return pixels.reshape(-1).view(np.uint8).data
-
-
 class _PageReader(Protocol):
     """What reads the pixels of one page."""
 
@@ -256,7 +173,7 @@ class _RawRowReader:
     """Reads the rows of strips that are not compressed, right into the target."""
 
     def __init__(
-        self, layout: PageLayout, table: _SegmentTable, fill: float, file: _PositionedFile, *, is_swapped: bool
+        self, layout: PageLayout, table: _SegmentTable, fill: float, file: PositionedFile, *, is_swapped: bool
     ) -> None:
         self.spec = _image_spec(layout, Grain(1, layout.width), 0)
         self._rows_per_strip = layout.rows_per_strip
@@ -306,7 +223,7 @@ class _SegmentReader:
     """Reads and decodes strips or tiles, and copies what the window needs of each."""
 
     def __init__(
-        self, page: tifffile.TiffPage, layout: PageLayout, table: _SegmentTable, fill: float, file: _PositionedFile
+        self, page: tifffile.TiffPage, layout: PageLayout, table: _SegmentTable, fill: float, file: PositionedFile
     ) -> None:
         rows, columns = layout.segment
         # Decoders return their result, and some need a second array on the way.
@@ -417,7 +334,7 @@ def _alpha(layout: PageLayout) -> int | None:
 
 
 def _page_reader(
-    page: tifffile.TiffPage, layout: PageLayout, file: _PositionedFile, byte_layout: ByteLayout
+    page: tifffile.TiffPage, layout: PageLayout, file: PositionedFile, byte_layout: ByteLayout
 ) -> _PageReader:
     is_raw = layout.compression == 1 and layout.predictor == 1 and layout.tile is None and page.fillorder == 1
     table = _segment_table(page, layout, file)
@@ -428,7 +345,7 @@ def _page_reader(
     return _RawRowReader(layout, table, fill, file, is_swapped=is_swapped)
 
 
-def _segment_table(page: tifffile.TiffPage, layout: PageLayout, file: _PositionedFile) -> _SegmentTable:
+def _segment_table(page: tifffile.TiffPage, layout: PageLayout, file: PositionedFile) -> _SegmentTable:
     """Return where the segments of a page are, all of them inside the file and none implausibly small."""
     down, across = layout.segment_grid
     needed = layout.planes * down * across
@@ -447,7 +364,7 @@ def _segment_table(page: tifffile.TiffPage, layout: PageLayout, file: _Positione
     return _SegmentTable(offsets, sizes)
 
 
-def _refuse_segments(bad: NDArray[np.bool_], fact: str, page: tifffile.TiffPage, file: _PositionedFile) -> None:
+def _refuse_segments(bad: NDArray[np.bool_], fact: str, page: tifffile.TiffPage, file: PositionedFile) -> None:
     if bad.any():
         where = f"segment {int(bad.argmax()) + 1} of page {page.index + 1}"
         raise UnreadableError(f"{where} {fact}", path=file.path, remedy="copy the file again")
@@ -467,7 +384,7 @@ def _least_encoded_bytes(layout: PageLayout) -> NDArray[np.uint64]:
     return decoded // np.uint64(expansion) if expansion else np.zeros_like(decoded)
 
 
-def _chained_pages(tiff: tifffile.TiffFile, path: str, file: _PositionedFile) -> list[tifffile.TiffPage]:
+def _chained_pages(tiff: tifffile.TiffFile, path: str, file: PositionedFile) -> list[tifffile.TiffPage]:
     """Return all pages; tifffile itself ends the chain in silence where it is damaged."""
     pages: list[tifffile.TiffPage] = []
     seen: set[int] = set()
