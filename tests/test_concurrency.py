@@ -203,7 +203,7 @@ def test_fork_while_other_threads_filter(tmp_path):
 @needs_fork
 def test_fork_while_another_thread_loads_kernels(tmp_path):
     """The child loads kernels itself, whoever held the locks of loading when it was born."""
-    run(
+    output = run(
         """
         import faulthandler, random, warnings
         from blurfast.cpu import objects
@@ -235,6 +235,7 @@ def test_fork_while_another_thread_loads_kernels(tmp_path):
         """,
         tmp_path,
     )
+    assert output == ""
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -346,13 +347,14 @@ def test_filtering_while_the_interpreter_ends(tmp_path):
 
 
 def test_daemon_threads_do_not_keep_the_process(tmp_path):
-    run(
+    output = run(
         """
         threading.Thread(target=lambda: [gaussian(large, 3.0) for _ in range(10_000)], daemon=True).start()
         time.sleep(0.2)
         """,
         tmp_path,
     )
+    assert output == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such timer")

@@ -380,78 +380,40 @@ class SeparableOperator:
         target
             Where the tile goes, shaped (rows, columns, channels), pixels and channels contiguous.
         """
-        if self.geometry.is_along_rows:
-            self._filter_along_rows(pixels, row_map, row_start, columns, first_column, target, workspace)
-        else:
-            self._filter_transposed(pixels, row_map, row_start, columns, first_column, target, workspace)
-
-    def _filter_along_rows(
-        self,
-        pixels: NDArray[Any],
-        row_map: IndexMap,
-        row_start: int,
-        columns: ColumnPlan,
-        first_column: int,
-        target: NDArray[Any],
-        workspace: Workspace,
-    ) -> None:
-        scratch = workspace.addresses
+        geometry, scratch = self.geometry, workspace.addresses
         row_count, pixel_count = target.shape[:2]
-        pitch = self.geometry.band_pitch(workspace.tile_columns)
-        lines = (scratch["filtered"], scratch["filtered"], pitch)
-        self._filter_vertically(pixels, row_map, row_start, columns, first_column, row_count, workspace, lines)
+        lines, pitch = self._filter_vertically(
+            pixels, row_map, row_start, columns, first_column, even(row_count), workspace
+        )
+        source = (lines, pitch, columns.copies.ctypes.data, columns.copies.shape[1], self.channels)
+        destination = (target.ctypes.data, target.strides[0] // target.itemsize, row_count)
         horizontal = self._horizontal
-        self._horizontal_kernel(
-            scratch["filtered"],
-            pitch,
-            columns.copies.ctypes.data,
-            columns.copies.shape[1],
-            self.channels,
-            self._outside_filtered.ctypes.data,
-            horizontal.taps.ctypes.data,
-            horizontal.resampler.tap_count,
-            horizontal.resampler.reference,
-            horizontal.gain.ctypes.data,
-            int(horizontal.rounded),
-            scratch["tail"],
-            target.ctypes.data,
-            target.strides[0] // target.itemsize,
-            row_count,
-            pixel_count * self.channels,
-        )
-
-    def _filter_transposed(
-        self,
-        pixels: NDArray[Any],
-        row_map: IndexMap,
-        row_start: int,
-        columns: ColumnPlan,
-        first_column: int,
-        target: NDArray[Any],
-        workspace: Workspace,
-    ) -> None:
-        scratch, geometry = workspace.addresses, self.geometry
-        row_count, pixel_count = target.shape[:2]
-        lines = (scratch["filtered"], scratch["columns"], geometry.column_pitch)
-        self._filter_vertically(pixels, row_map, row_start, columns, first_column, row_count, workspace, lines)
-        self._horizontal_kernel(
-            scratch["columns"],
-            geometry.column_pitch,
-            columns.copies.ctypes.data,
-            columns.copies.shape[1],
-            self.channels,
-            self._alpha,
-            self._outside_filtered.ctypes.data,
-            *self._horizontal.arguments(columns.column_start),
-            scratch["chunk"],
-            geometry.chunk_pixels,
-            scratch["rows"],
-            geometry.row_pitch,
-            target.ctypes.data,
-            target.strides[0] // target.itemsize,
-            row_count,
-            pixel_count,
-        )
+        if geometry.is_along_rows:
+            self._horizontal_kernel(
+                *source,
+                self._outside_filtered.ctypes.data,
+                horizontal.taps.ctypes.data,
+                horizontal.resampler.tap_count,
+                horizontal.resampler.reference,
+                horizontal.gain.ctypes.data,
+                int(horizontal.rounded),
+                scratch["tail"],
+                *destination,
+                pixel_count * self.channels,
+            )
+        else:
+            self._horizontal_kernel(
+                *source,
+                self._alpha,
+                self._outside_filtered.ctypes.data,
+                *horizontal.arguments(columns.column_start),
+                scratch["chunk"],
+                geometry.chunk_pixels,
+                scratch["rows"],
+                geometry.row_pitch,
+                *destination,
+                pixel_count,
+            )
 
     def _filter_vertically(
         self,
@@ -462,13 +424,13 @@ class SeparableOperator:
         first_column: int,
         row_count: int,
         workspace: Workspace,
-        lines: tuple[int, int, int],
-    ) -> None:
-        """Run the vertical pass over all runs of columns.
-
-        `lines` are the addresses of the scratch array and of the result, and the distance of the result's lines.
-        """
-        filtered, result, pitch = lines
+    ) -> tuple[int, int]:
+        """Run the vertical pass over all runs of columns; return the address of the results and their distance."""
+        geometry, scratch = self.geometry, workspace.addresses
+        if geometry.is_along_rows:
+            lines, pitch = scratch["filtered"], geometry.band_pitch(workspace.tile_columns)
+        else:
+            lines, pitch = scratch["columns"], geometry.column_pitch
         assert row_map.max(initial=0) < pixels.shape[0], "a row that is not there"
         for start, stop, source_column in columns.runs:
             last_column = source_column + stop - start
@@ -484,13 +446,14 @@ class SeparableOperator:
                 self._alpha,
                 self._outside.ctypes.data,
                 *self._vertical.arguments(row_start),
-                even(row_count),
-                workspace.addresses["panel"],
-                filtered,
-                self.geometry.panel_width,
-                self.geometry.panel_pitch,
-                result,
+                row_count,
+                scratch["panel"],
+                scratch["filtered"],
+                geometry.panel_width,
+                geometry.panel_pitch,
+                lines,
                 pitch,
                 start * self.channels,
-                int(not self.geometry.is_along_rows),
+                int(not geometry.is_along_rows),
             )
+        return lines, pitch
