@@ -1,4 +1,4 @@
-"""The oracle: Gaussian filters by their definition, in float64, with nothing of blurfast and nothing of scipy.
+"""The oracle: filters by their definition, in float64, with nothing of blurfast and nothing of scipy.
 
 Slow and obvious on purpose. Each edge mode is a rule for one position; each weight is one evaluated formula.
 """
@@ -86,13 +86,31 @@ def correlate(image: Floats, vertical: Floats, horizontal: Floats, mode: str, cv
     return done
 
 
-def correlate_2d(image: Floats, kernel: Floats, mode: str, cval: float = 0.0) -> Floats:
-    """Correlate with a 2-D kernel, pixel by pixel."""
-    extended = extend(image, kernel.shape[0] // 2, kernel.shape[1] // 2, mode, cval)
-    done = np.empty(image.shape)
-    for row, column in np.ndindex(*image.shape):
-        done[row, column] = np.sum(kernel * extended[row : row + kernel.shape[0], column : column + kernel.shape[1]])
+def correlate_kernel(
+    image: Floats, kernel: Floats, mode: str, cval: float = 0.0, origin: Sequence[int] = (0, 0)
+) -> Floats:
+    """Correlate with a 2-D kernel, whose element ``size // 2 + origin`` multiplies the output's own position.
+
+    Elements that are zero are left out, so that NaN and infinities stay within the others' reach.
+    """
+    height, width = image.shape
+    top, left = (size // 2 + shift for size, shift in zip(kernel.shape, origin, strict=True))
+    rows, columns = max(top, kernel.shape[0] - 1 - top), max(left, kernel.shape[1] - 1 - left)
+    extended = extend(image, rows, columns, mode, cval)
+    done = np.zeros((height, width))
+    for row, column in zip(*np.nonzero(kernel), strict=True):
+        first_row, first_column = rows - top + row, columns - left + column
+        part = extended[first_row : first_row + height, first_column : first_column + width]
+        done += kernel[row, column] * part
     return done
+
+
+def convolve_kernel(
+    image: Floats, kernel: Floats, mode: str, cval: float = 0.0, origin: Sequence[int] = (0, 0)
+) -> Floats:
+    """Convolve with a 2-D kernel: its mirror image stays on the same pixel, also if its size is even."""
+    mirrored = [-shift - (1 if size % 2 == 0 else 0) for size, shift in zip(kernel.shape, origin, strict=True)]
+    return correlate_kernel(image, kernel[::-1, ::-1], mode, cval, mirrored)
 
 
 def gaussian(

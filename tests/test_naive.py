@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,42 @@ def test_derivatives_equal_scipy(order, mode):
 def test_separable_equals_direct(mode):
     image = noise(9, 11)
     vertical, horizontal = naive.weights(0.8, 1, 4), naive.weights(1.3, 2, 4)
-    direct = naive.correlate_2d(image, np.outer(vertical, horizontal), mode, cval=-0.5)
+    direct = naive.correlate_kernel(image, np.outer(vertical, horizontal), mode, cval=-0.5)
     np.testing.assert_allclose(
         naive.correlate(image, vertical, horizontal, mode, cval=-0.5), direct, rtol=0, atol=1e-14
     )
+
+
+def allowed_origins(size: int) -> list[int]:
+    """Return scipy's least, most and middle origin of a kernel of so many rows or columns."""
+    return sorted({-(size // 2), 0, (size - 1) // 2})
+
+
+@pytest.mark.parametrize("operation", ["correlate", "convolve"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kernel_shape", [(1, 1), (1, 2), (3, 3), (4, 3), (5, 6), (2, 9), (31, 24)])
+def test_kernels_equal_scipy(kernel_shape, mode, operation):
+    kernel = noise(*kernel_shape) - 0.3
+    filtered = getattr(naive, f"{operation}_kernel")
+    # The halos of the largest kernels are larger than these images, but not four times as large: from there on, scipy's
+    # mode reflect reads what lies before the image in memory.
+    for shape in [(1, 1), (8, 1), (9, 7), (13, 16)]:
+        image = noise(*shape)
+        for origin in itertools.product(*map(allowed_origins, kernel_shape)):
+            expected = getattr(ndimage, operation)(image, kernel, mode=mode, cval=0.7, origin=origin)
+            np.testing.assert_allclose(filtered(image, kernel, mode, 0.7, origin), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("operation", ["correlate", "convolve"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_stay_within_the_kernel(value, operation):
+    image = noise(9, 9)
+    image[4, 5] = value
+    kernel = np.array([[0.0, 1.0, 0.0, 2.0], [0.0, 0.0, -3.0, 0.0]])
+    expected = getattr(ndimage, operation)(image, kernel, mode="constant")
+    result = getattr(naive, f"{operation}_kernel")(image, kernel, "constant")
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-14)
+    assert np.count_nonzero(~np.isfinite(result)) == 3
 
 
 def test_weights_of_a_known_gaussian():
