@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from blurfast._version import __version__
 
 if TYPE_CHECKING:
-    from blurfast.arrays import apply, gaussian
+    from blurfast.arrays import apply, convolve, correlate, gaussian
     from blurfast.errors import (
         BlurfastError,
         MemoryBudgetError,
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
         UnwritableError,
     )
     from blurfast.files import FileReport, filter_file, plan_file
-    from blurfast.filters import Gaussian
+    from blurfast.filters import Convolution, Gaussian
 
 _HOMES = {
     "apply": "arrays",
+    "convolve": "arrays",
+    "correlate": "arrays",
     "gaussian": "arrays",
     "filter_file": "files",
     "plan_file": "files",
     "FileReport": "files",
+    "Convolution": "filters",
     "Gaussian": "filters",
     "BlurfastError": "errors",
     "MemoryBudgetError": "errors",
@@ -40,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "BlurfastError",
+    "Convolution",
     "FileReport",
     "Gaussian",
     "MemoryBudgetError",
@@ -49,6 +53,8 @@ __all__ = [
     "UnwritableError",
     "__version__",
     "apply",
+    "convolve",
+    "correlate",
     "filter_file",
     "gaussian",
     "plan_file",

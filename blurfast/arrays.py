@@ -13,7 +13,7 @@ from blurfast.choices import check_options
 from blurfast.cpu import objects
 from blurfast.dtypes import require_supported
 from blurfast.engine import filter_array, filter_copied
-from blurfast.filters import Gaussian
+from blurfast.filters import Convolution, Filter, Gaussian
 from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
 from blurfast.pixels import Pixels
 from blurfast.planning import plan_array, plan_stream
@@ -122,8 +122,132 @@ def gaussian(
     )
 
 
+def convolve(
+    image: ArrayLike,
+    kernel: ArrayLike,
+    *,
+    origin: int | tuple[int, int] = 0,
+    normalize: bool = False,
+    exact: bool = False,
+    mode: Mode = "reflect",
+    cval: float = 0.0,
+    channel_axis: int | None = None,
+    method: str = "auto",
+    backend: str = "auto",
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """Convolve an image with a kernel of any size.
+
+    Parameters
+    ----------
+    image : array_like, 2-D, or 3-D with `channel_axis`
+        As for `gaussian`.
+    kernel : array_like, 2-D, or str
+        Real weights, up to 4001 a side; or a name such as ``disk:7`` or ``motion:21,30deg``; or the path of a file.
+    origin
+        How many rows and columns the kernel's centre lies behind its middle, ``size // 2``, as in scipy: one number,
+        or one for the rows and one for the columns.
+    normalize
+        Divide the weights by their sum, so that the brightness stays.
+    exact
+        Allow only what gives the exact sum of an integer image and integer weights.
+    mode, cval, channel_axis, backend, out, threads
+        As for `gaussian`.
+    method
+        ``auto``, ``direct`` (all taps of the kernel) or ``separable`` (the kernel as a sum of up to three products of
+        a column and a row, which is found by itself).
+
+    Returns
+    -------
+    ndarray
+        `out`, or a new C-contiguous array of the image's shape and dtype. Integers are rounded half to even and
+        saturate: where sums are negative or large, give an `out` of another dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or outside its range.
+    UnreadableError
+        If the kernel's file cannot be read.
+    UnsupportedError
+        If the method cannot serve, or `exact` cannot be had.
+
+    Notes
+    -----
+    The kernel is flipped, as the mathematics of convolution has it; `correlate` does not flip it. Integer images and
+    integer weights whose sums stay below 2**53 give the exact integer sums with the method ``direct``. NaN and
+    infinite pixels reach as far as the kernel's weights that are not zero; with ``separable`` they fill its rectangle.
+
+    References
+    ----------
+    Weights, centres and edges as in scipy.ndimage.convolve. The products: S. Treitel and J. L. Shanks, "The design of
+    multistage separable planar filters", 1971.
+
+    Examples
+    --------
+    A kernel whose weight is at the right moves the image to the right:
+
+    >>> import numpy as np
+    >>> image = np.array([[1, 2, 3, 4]], dtype=np.uint8)
+    >>> convolve(image, [[0, 0, 1]], mode="constant")
+    array([[0, 1, 2, 3]], dtype=uint8)
+    >>> correlate(image, [[0, 0, 1]], mode="constant")
+    array([[2, 3, 4, 0]], dtype=uint8)
+    """
+    filter = Convolution(kernel, origin, False, normalize, exact)
+    return apply(
+        filter,
+        image,
+        mode=mode,
+        cval=cval,
+        channel_axis=channel_axis,
+        method=method,
+        backend=backend,
+        out=out,
+        threads=threads,
+    )
+
+
+def correlate(
+    image: ArrayLike,
+    kernel: ArrayLike,
+    *,
+    origin: int | tuple[int, int] = 0,
+    normalize: bool = False,
+    exact: bool = False,
+    mode: Mode = "reflect",
+    cval: float = 0.0,
+    channel_axis: int | None = None,
+    method: str = "auto",
+    backend: str = "auto",
+    out: NDArray[Any] | None = None,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """Correlate an image with a kernel: `convolve`, without flipping the kernel, as OpenCV's filter2D does it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> correlate(np.array([[0.0, 0.0, 1.0, 0.0]]), [[1.0, 2.0, 3.0]])
+    array([[0., 3., 2., 1.]])
+    """
+    filter = Convolution(kernel, origin, True, normalize, exact)
+    return apply(
+        filter,
+        image,
+        mode=mode,
+        cval=cval,
+        channel_axis=channel_axis,
+        method=method,
+        backend=backend,
+        out=out,
+        threads=threads,
+    )
+
+
 def apply(
-    filter: Gaussian,
+    filter: Filter,
     image: ArrayLike,
     *,
     mode: Mode = "reflect",
@@ -134,7 +258,7 @@ def apply(
     out: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
-    """Apply a filter object to an image; the arguments are those of `gaussian`.
+    """Apply a filter object, a `Gaussian` or a `Convolution`, to an image; the arguments are those of `gaussian`.
 
     Examples
     --------
@@ -142,8 +266,8 @@ def apply(
     >>> apply(Gaussian(2), np.full((3, 4), 7.5)).tolist()[0]
     [7.5, 7.5, 7.5, 7.5]
     """
-    if not isinstance(filter, Gaussian):
-        raise TypeError(f"filter is {filter!r}; it must be a Gaussian")
+    if not isinstance(filter, Gaussian | Convolution):
+        raise TypeError(f"filter is {filter!r}; it must be a Gaussian or a Convolution")
     source = _checked_image(image, channel_axis)
     target = _checked_out(out, source)
     if np.may_share_memory(source, target) and not _is_same_view(source, target):
@@ -158,7 +282,7 @@ def apply(
     return target
 
 
-def _filter_plane(filter: Gaussian, source: Pixels, target: Pixels, threads: int, options: dict[str, Any]) -> None:
+def _filter_plane(filter: Filter, source: Pixels, target: Pixels, threads: int, options: dict[str, Any]) -> None:
     """Filter one array shaped (rows, columns, channels): in place, or as a stream where it must be copied anyway."""
     image = describe(source)
     plan = plan_array(filter, image, target.dtype.newbyteorder("="), threads, **options)

@@ -1,32 +1,23 @@
-"""The decisions of a plan: which backend, method, precision and number of threads, each with its reason."""
+"""The decisions of a plan: which backend, method and number of threads, each with its reason."""
 
 from __future__ import annotations
 
 import numbers
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
-import numpy as np
-
+from blurfast import costs
 from blurfast.boundary import MODES
-from blurfast.dtypes import sum_dtype
 from blurfast.errors import UnsupportedError
-from blurfast.filters import Gaussian
-from blurfast.io.base import ImageSpec
-from blurfast.weights import MultirateGaussian, Taps
+from blurfast.methods import Job, Method, candidates
+from blurfast.resources import format_memory
 
 Backend = Literal["auto", "cpu", "cuda"]
-Method = Literal["auto", "separable", "multirate"]
+MethodName = Literal["auto", "separable", "multirate", "direct", "fft"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
-# What the multirate method costs by its factor, in taps of a separable filter (the sum of both directions).
-_MULTIRATE_COST_IN_TAPS = {2: 180, 4: 85, 8: 85, 16: 85}
-# What a pixel costs beside its taps, and how many pixels times taps take as long as starting a thread, a few times.
-_OVERHEAD_IN_TAPS = 40
-_WORK_WORTH_A_THREAD = 20_000_000
-# A pass averages the errors of the other if the squares of its weights sum to less, and the image is not shorter.
-_WEIGHT_TO_AVERAGE = 0.5
-_LENGTH_TO_AVERAGE = 8
+# Work that takes as long as starting a thread, a few times.
+_SECONDS_WORTH_A_THREAD = 0.5e-3
 
 
 class Choice(NamedTuple):
@@ -59,89 +50,51 @@ def choose_backend(backend: str) -> list[Choice]:
     return [Choice("backend", "cpu", True, reason)]
 
 
-def choose_method(
-    method: str, filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
-) -> tuple[str, list[Choice]]:
-    """Choose how to compute; raise an UnsupportedError if the method that is asked for cannot serve."""
-    obstacle = _multirate_obstacle(filter, image, target_dtype)
-    if method == "multirate":
-        if obstacle is not None:
-            raise UnsupportedError(
-                f"the multirate method cannot serve: {obstacle}", remedy="use the method separable or auto"
-            )
-        return method, [Choice("method", method, True, "asked for")]
-    if method == "separable":
-        return method, [Choice("method", method, True, "asked for")]
-    if obstacle is not None:
-        return "separable", [
-            Choice("method", "separable", True, "a Gaussian is the product of a column and a row"),
-            Choice("method", "multirate", False, obstacle),
-        ]
-    factors = [design.factor for design in multirate_designs(filter, image, target_dtype)]
-    taps = sum(axis.size for axis in filter.taps(image.dtype, target_dtype))
-    equivalent = _MULTIRATE_COST_IN_TAPS[max(factors)]
-    if taps <= equivalent:
-        return "separable", [
-            Choice("method", "separable", True, f"it takes only {taps} taps"),
-            Choice("method", "multirate", False, f"it would cost as much as {equivalent} taps"),
-        ]
-    return "multirate", [
-        Choice(
-            "method", "multirate", True, f"at 1/{max(factors)} of the resolution it costs as much as {equivalent} taps"
-        ),
-        Choice("method", "separable", False, f"it would take {taps} taps"),
-    ]
+def choose_method(method: str, job: Job, threads: int) -> tuple[Method, list[Choice]]:
+    """Choose how to compute: what is asked for, or else what costs least.
+
+    Raises
+    ------
+    UnsupportedError
+        If the method that is asked for cannot serve, or none can.
+    """
+    found = candidates(job)
+    able = {name: candidate for name, candidate in found.items() if not isinstance(candidate, str)}
+    if method != "auto" and method not in able:
+        usable = " or ".join([*able, "auto"]) if able else "another kernel or image"
+        raise UnsupportedError(f"the {method} method cannot serve: {found[method]}", remedy=f"use the method {usable}")
+    if not able:
+        raise UnsupportedError(f"no method can serve: {found['direct']}", remedy="leave out what cannot be had")
+    figures = costs.load()
+    seconds = {name: candidate.seconds(figures) for name, candidate in able.items()}
+    chosen = method if method != "auto" else min(seconds, key=seconds.__getitem__)
+    choices = []
+    for name, candidate in found.items():
+        if isinstance(candidate, str):
+            choices.append(Choice("method", name, False, candidate))
+            continue
+        facts = _facts(candidate, seconds[name], job, threads)
+        if name == chosen:
+            why = "asked for" if method != "auto" else "the least time"
+        else:
+            why = f"{method} is asked for" if method != "auto" else f"{seconds[name] / seconds[chosen]:.2g}x the time"
+        choices.append(Choice("method", name, name == chosen, f"{why}: {facts}"))
+    choices.append(Choice("sums", able[chosen].sums.dtype.name, True, able[chosen].sums.reason))
+    return able[chosen], choices
 
 
-def _multirate_obstacle(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]) -> str | None:
-    if image.alpha is not None:
-        return "colours are weighted by opacity"
-    designs = filter.multirate(image.dtype, target_dtype)
-    return designs if isinstance(designs, str) else None
+def _facts(candidate: Method, seconds: float, job: Job, threads: int) -> str:
+    """Return what is predicted of a candidate, as a clause."""
+    scratch = format_memory(candidate.memory(min(job.image.height, 256), job.image.width, threads))
+    return (
+        f"{candidate.nature}, about {seconds / threads * 1e3:.3g} ms, {scratch} of scratch memory, "
+        f"error {candidate.error:.1g}"
+    )
 
 
-def multirate_designs(
-    filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]
-) -> tuple[MultirateGaussian, MultirateGaussian]:
-    """Return the designs of the multirate method, once it has been chosen."""
-    designs = filter.multirate(image.dtype, target_dtype)
-    assert not isinstance(designs, str)
-    return designs
-
-
-def halo_of(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], method: str) -> tuple[int, int]:
-    """Return the rows above and below, and the columns left and right, that a method reads for a pixel."""
-    if method == "multirate":
-        vertical, horizontal = multirate_designs(filter, image, target_dtype)
-        return vertical.radius, horizontal.radius
-    return filter.halo(image.dtype, target_dtype)
-
-
-def choose_threads(threads: int, image: ImageSpec, taps: tuple[Taps, Taps]) -> tuple[int, list[Choice]]:
-    """Leave threads out that would take longer to start than they save."""
-    work = image.height * image.width * image.channels * (taps[0].size + taps[1].size + _OVERHEAD_IN_TAPS)
-    worthwhile = max(1, work // _WORK_WORTH_A_THREAD)
+def choose_threads(threads: int, seconds: float) -> tuple[int, list[Choice]]:
+    """Leave threads out that would take longer to start than they save of so many seconds of work."""
+    worthwhile = max(1, int(seconds / _SECONDS_WORTH_A_THREAD))
     if worthwhile >= threads:
         return threads, []
     return worthwhile, [Choice("threads", str(worthwhile), True, "the image is too small for more")]
-
-
-def choose_sums(filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any]) -> tuple[np.dtype[Any], Choice]:
-    """Choose the precision of the sums.
-
-    Sums in float32 round a 16-bit pixel of the full range wrong in 2 of 1000 cases, but the second pass averages
-    the errors of the first. Where it hardly averages, float64 is needed to keep them below 1 of 1000.
-    """
-    sums = sum_dtype(image.dtype, target_dtype)
-    if sums == np.float64:
-        return sums, Choice("sums", "float64", True, f"{image.dtype.name} pixels do not fit into float32")
-    taps = filter.taps(image.dtype, target_dtype)
-    averages = max(float(np.square(axis).sum()) for axis in taps) < _WEIGHT_TO_AVERAGE
-    if target_dtype.kind in "iu" and target_dtype.itemsize == 2:
-        if not averages:
-            return np.dtype(np.float64), Choice("sums", "float64", True, "one direction is hardly blurred")
-        if min(image.height, image.width) < _LENGTH_TO_AVERAGE:
-            return np.dtype(np.float64), Choice("sums", "float64", True, "the image is only a few pixels wide")
-        if image.alpha is not None:
-            return np.dtype(np.float64), Choice("sums", "float64", True, "16-bit colours are weighted by opacity")
-    return sums, Choice("sums", "float32", True, f"exact enough for {target_dtype.name} pixels")

@@ -15,7 +15,7 @@ from blurfast.boundary import Mode
 from blurfast.dtypes import SUPPORTED
 from blurfast.engine import Progress, filter_stream
 from blurfast.errors import UnsupportedError
-from blurfast.filters import Gaussian
+from blurfast.filters import Filter
 from blurfast.io.base import FileSink, FileSource, ImageSpec
 from blurfast.io.registry import open_sink, open_source
 from blurfast.planning import Plan, plan_stream
@@ -59,7 +59,7 @@ class FileReport:
 def filter_file(
     source: _Path,
     target: _Path,
-    filter: Gaussian,
+    filter: Filter,
     *,
     mode: Mode = "reflect",
     cval: float = 0.0,
@@ -118,6 +118,7 @@ def filter_file(
     Examples
     --------
     >>> import numpy, pathlib, tempfile, tifffile
+    >>> from blurfast import Gaussian
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> tifffile.imwrite(folder / "in.tif", numpy.eye(300, dtype="float32"))
     >>> report = filter_file(folder / "in.tif", folder / "out.tif", Gaussian(5), max_memory="4GB")
@@ -151,7 +152,7 @@ def _load_kernels(plans: Sequence[Plan], source: FileSource, sink: FileSink) -> 
 
 def plan_file(
     source: _Path,
-    filter: Gaussian,
+    filter: Filter,
     *,
     mode: Mode = "reflect",
     cval: float = 0.0,
@@ -166,6 +167,7 @@ def plan_file(
     Examples
     --------
     >>> import numpy, pathlib, tempfile, tifffile
+    >>> from blurfast import Gaussian
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "in.tif"
     >>> tifffile.imwrite(path, numpy.zeros((300, 400), dtype="uint8"))
     >>> plan_file(path, Gaussian(2))[0].halo
@@ -208,7 +210,7 @@ def _images(source: FileSource, path: _Path, alpha: str) -> list[ImageSpec]:
 
 
 def _plan_images(
-    filter: Gaussian,
+    filter: Filter,
     images: Sequence[ImageSpec],
     targets: Sequence[ImageSpec],
     resources: Resources,

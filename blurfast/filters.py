@@ -5,17 +5,55 @@ from __future__ import annotations
 import functools
 import math
 import numbers
-from dataclasses import dataclass
-from typing import Any, ClassVar
+import os
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from blurfast.dtypes import default_tolerance
-from blurfast.weights import SMALLEST_SIGMA, MultirateGaussian, Taps, gaussian_taps, multirate_gaussian
+from blurfast.kernel_files import load_kernel
+from blurfast.kernel_shapes import LARGEST_SIDE
+from blurfast.low_rank import split
+from blurfast.weights import (
+    SMALLEST_SIGMA,
+    Kernel2D,
+    MultirateGaussian,
+    Resampler,
+    SeparableTerm,
+    Taps,
+    gaussian_taps,
+    multirate_gaussian,
+)
 
 MAX_SIGMA = 10_000.0
 MAX_ORDER = 3
 MAX_RADIUS = 100_000
+
+
+class Filter(Protocol):
+    """What every filter can say of itself to the methods that may carry it out, for images of some dtypes.
+
+    Where a method cannot serve, the answer is the reason, as a clause.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of its command."""
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the weights sum to one, so that colours may be weighted by their opacity."""
+
+    def separable(self, *dtypes: np.dtype[Any]) -> tuple[SeparableTerm, ...] | str:
+        """Return pairs of a vertical and a horizontal filter, whose results add up."""
+
+    def matrix(self, *dtypes: np.dtype[Any]) -> Kernel2D | str:
+        """Return the whole kernel."""
+
+    def multirate(self, *dtypes: np.dtype[Any]) -> tuple[MultirateGaussian, MultirateGaussian] | str:
+        """Return the designs of the two directions for the multirate method."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +134,24 @@ class Gaussian:
         """Return the vertical and the horizontal taps for images (input and output) of these dtypes."""
         return _gaussian_taps(self, dtypes)
 
+    def separable(self, *dtypes: np.dtype[Any]) -> tuple[SeparableTerm, ...] | str:
+        """Return the one pair of a vertical and a horizontal filter that it is."""
+        vertical, horizontal = map(Resampler.filter, self.taps(*dtypes))
+        return ((vertical, horizontal),)
+
+    def matrix(self, *dtypes: np.dtype[Any]) -> Kernel2D | str:
+        """Return the whole kernel, or why there is none."""
+        vertical, horizontal = self.taps(*dtypes)
+        if max(vertical.size, horizontal.size) > LARGEST_SIDE:
+            return f"the kernel has {vertical.size} x {horizontal.size} taps; it may have {LARGEST_SIDE} a side"
+        shape, anchor = (vertical.size, horizontal.size), (vertical.size // 2, horizontal.size // 2)
+        return Kernel2D(shape, anchor, functools.partial(np.outer, vertical, horizontal))
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the weights sum to one, so that colours may be weighted by their opacity."""
+        return not any(self.orders)
+
     def multirate(self, *dtypes: np.dtype[Any]) -> tuple[MultirateGaussian, MultirateGaussian] | str:
         """Return the designs of the two directions for the multirate method, or why there are none."""
         if self.truncate is not None:
@@ -116,6 +172,139 @@ class Gaussian:
         """Return how many rows above and below, and columns left and right, a pixel's result depends on."""
         vertical, horizontal = self.taps(*dtypes)
         return vertical.size // 2, horizontal.size // 2
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """A convolution, or a correlation, with a kernel of any size.
+
+    Parameters
+    ----------
+    kernel
+        Weights, a column to a column of the image: an array, or ``disk:7``, or a .npy, .csv, .png or .tif file.
+    origin
+        How many rows and columns the kernel's centre lies behind its middle, as in scipy. The middle of an even side
+        is behind its half.
+    correlate
+        Do not flip the kernel: a correlation, as OpenCV's filter2D.
+    normalize
+        Divide the weights by their sum, so that the brightness stays.
+    exact
+        Allow only what gives the exact sum: integer images and weights, and no method that rounds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or outside its range.
+    BlurfastError
+        If the kernel's file cannot be read.
+
+    Notes
+    -----
+    A convolution multiplies the pixel above with the weight below. With a kernel that has its weight at the right, it
+    shifts the image to the right, and a correlation shifts it to the left.
+
+    Examples
+    --------
+    >>> to_the_right = Convolution([[0, 0, 1]])
+    >>> to_the_right.weights.tolist()
+    [[1.0, 0.0, 0.0]]
+    >>> Convolution("box:3").weights.sum().round(12).item()
+    1.0
+    """
+
+    kernel: ArrayLike
+    origin: int | tuple[int, int] = 0
+    correlate: bool = False
+    normalize: bool = False
+    exact: bool = False
+
+    weights: NDArray[np.float64] = field(init=False, repr=False)
+    anchor: tuple[int, int] = field(init=False, repr=False)
+
+    name: ClassVar[str] = "convolve"
+
+    def __post_init__(self) -> None:
+        """Check the arguments, and turn the kernel into the weights of a correlation."""
+        weights = _checked_kernel(self.kernel)
+        if self.normalize:
+            total = weights.sum()
+            if abs(total) <= 1e-12 * np.abs(weights).sum():
+                raise ValueError("normalize is True, but the kernel's weights sum to zero")
+            weights = weights / total
+        rows, columns = weights.shape
+        lows, highs = (-(rows // 2), -(columns // 2)), ((rows - 1) // 2, (columns - 1) // 2)
+        down, right = map(int, _per_axis("origin", self.origin, -LARGEST_SIDE, LARGEST_SIDE, integer=True))
+        if not (lows[0] <= down <= highs[0] and lows[1] <= right <= highs[1]):
+            raise ValueError(
+                f"origin is {self.origin!r}; it must lie inside the kernel, from {lows[0]},{lows[1]} to "
+                f"{highs[0]},{highs[1]}"
+            )
+        anchor = rows // 2 + down, columns // 2 + right
+        if not self.correlate:
+            weights = np.ascontiguousarray(weights[::-1, ::-1])
+            # Counted from the other end; that is where scipy's centre lies, too.
+            anchor = rows - 1 - anchor[0], columns - 1 - anchor[1]
+        weights.flags.writeable = False
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "anchor", anchor)
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the weights sum to one, so that colours may be weighted by their opacity."""
+        return bool(abs(self.weights.sum() - 1) <= 1e-9)
+
+    @property
+    def has_integer_weights(self) -> bool:
+        """Whether all weights are integers."""
+        return bool((self.weights == np.rint(self.weights)).all())
+
+    def separable(self, *dtypes: np.dtype[Any]) -> tuple[SeparableTerm, ...] | str:
+        """Return pairs of a vertical and a horizontal filter, whose results add up, or why there are none."""
+        if self.exact:
+            return "exact allows no decomposition of the kernel"
+        return self._terms(_split_tolerance(dtypes))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - a handful of kernels may live as long as the process
+    def _terms(self, tolerance: float) -> tuple[SeparableTerm, ...] | str:
+        found = split(self.weights, tolerance)
+        if found is None:
+            return f"the kernel is not a sum of three products, to within {tolerance:.1g} of its weights"
+        return tuple(
+            (Resampler.anchored(column, self.anchor[0]), Resampler.anchored(row, self.anchor[1]))
+            for column, row in found.terms
+        )
+
+    def matrix(self, *dtypes: np.dtype[Any]) -> Kernel2D | str:
+        """Return the whole kernel."""
+        rows, columns = self.weights.shape
+        return Kernel2D((rows, columns), self.anchor, lambda: self.weights)
+
+    def multirate(self, *dtypes: np.dtype[Any]) -> tuple[MultirateGaussian, MultirateGaussian] | str:
+        """Return why there is no design for the multirate method."""
+        return "it is for Gaussians only"
+
+
+def _checked_kernel(kernel: ArrayLike) -> NDArray[np.float64]:
+    if isinstance(kernel, str | os.PathLike):
+        return load_kernel(kernel)
+    array = np.asarray(kernel)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"kernel has the dtype {array.dtype}; it must have real numbers")
+    if array.ndim != 2 or array.size == 0 or max(array.shape) > LARGEST_SIDE:
+        raise ValueError(f"kernel has the shape {array.shape}; it must be 2-D, with 1 to {LARGEST_SIDE} a side")
+    weights = array.astype(np.float64)
+    if not np.isfinite(weights).all():
+        raise ValueError("kernel has weights that are not finite; all must be")
+    return weights
+
+
+def _split_tolerance(dtypes: tuple[np.dtype[Any], ...]) -> float:
+    """Return how far a sum of products may be from the kernel, as a share of its weights.
+
+    A tenth of the default accuracy: most kernels either are such a sum or are far from it.
+    """
+    return 0.1 * min(map(default_tolerance, dtypes))
 
 
 @functools.lru_cache(maxsize=64)

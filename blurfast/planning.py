@@ -12,35 +12,23 @@ from typing import Any
 
 import numpy as np
 
+from blurfast import costs
 from blurfast.boundary import Mode
-from blurfast.choices import (
-    Choice,
-    check_options,
-    choose_backend,
-    choose_method,
-    choose_sums,
-    choose_threads,
-    halo_of,
-    multirate_designs,
-)
+from blurfast.choices import Choice, check_options, choose_backend, choose_method, choose_threads
 from blurfast.cpu.catalogue import Kernel
-from blurfast.cpu.multirate import MultirateTiles
-from blurfast.cpu.multirate import kernels as multirate_kernels
-from blurfast.cpu.multirate import memory_bytes as multirate_memory
-from blurfast.cpu.separable import FEWEST_TILES_PER_THREAD, TILE_ROWS, Geometry, SeparableOperator, even
-from blurfast.cpu.tiles import SeparableTiles, WindowFilter
+from blurfast.cpu.separable import even
+from blurfast.cpu.tiles import WindowFilter
 from blurfast.errors import MemoryBudgetError
-from blurfast.filters import Gaussian
+from blurfast.filters import Filter
 from blurfast.io.base import ImageSpec
+from blurfast.methods import Job, Method, MultirateMethod
 from blurfast.pixels import Window
 from blurfast.resources import MEGABYTE, Resources, format_memory
-from blurfast.weights import Resampler, Taps
 
 OUTPUT_BUFFERS = 2
 """Bands that are being encoded while the next is computed."""
 
 _PREFERRED_BAND_BYTES = 8 * MEGABYTE
-_MOST_TILE_ROWS = 256
 _MULTIRATE_SCRATCH_BYTES = 48 * MEGABYTE
 _FEWEST_BAND_ROWS = 256
 # What codecs, thread stacks and the allocator took beyond the prediction in runs over many kinds of files.
@@ -77,36 +65,40 @@ class Bands:
 class Plan:
     """How one image is filtered. Made by `plan_array` and `plan_stream`."""
 
-    filter: Gaussian
-    image: ImageSpec
-    target_dtype: np.dtype[Any]
-    mode: Mode
-    cval: float
+    job: Job
     backend: str
-    method: str
-    sums: np.dtype[Any]
+    operation: Method = field(compare=False)  # it follows from the rest
     threads: int
-    tile_columns: int
+    tile: tuple[int, int] | None
     choices: tuple[Choice, ...]
     bands: Bands | None = None
     baseline_memory: int = 0
     budget: int | None = None
 
     @property
-    def taps(self) -> tuple[Taps, Taps]:
-        """The vertical and the horizontal taps."""
-        return self.filter.taps(self.image.dtype, self.target_dtype)
+    def image(self) -> ImageSpec:
+        """The image that is read."""
+        return self.job.image
+
+    @property
+    def target_dtype(self) -> np.dtype[Any]:
+        """The dtype that is written."""
+        return self.job.target_dtype
+
+    @property
+    def mode(self) -> Mode:
+        """What lies beyond the edges."""
+        return self.job.mode
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return self.operation.name
 
     @property
     def halo(self) -> tuple[int, int]:
         """Rows above and below, and columns left and right, that are read for a pixel."""
-        return halo_of(self.filter, self.image, self.target_dtype, self.method)
-
-    @property
-    def tile_rows(self) -> int:
-        """Rows of a tile."""
-        rows = self.bands.rows if self.bands else self.image.height
-        return _geometry(self.filter, self.image, self.target_dtype, self.sums, rows, self.threads).tile_rows
+        return self.operation.halo
 
     @property
     def predicted_memory(self) -> int:
@@ -115,42 +107,11 @@ class Plan:
 
     def kernels(self) -> list[Kernel]:
         """Return what `window_filter` loads."""
-        if self.method == "multirate":
-            designs = multirate_designs(self.filter, self.image, self.target_dtype)
-            return multirate_kernels(*designs, self.image.dtype, self.target_dtype, self.sums)
-        geometry = _geometry(self.filter, self.image, self.target_dtype, self.sums, TILE_ROWS, 1)
-        return geometry.kernels(self.image.dtype, self.target_dtype)
+        return self.operation.kernels()
 
     def window_filter(self) -> WindowFilter:
         """Return what does the arithmetic."""
-        image = self.image
-        if self.method == "multirate":
-            vertical, horizontal = multirate_designs(self.filter, image, self.target_dtype)
-            return MultirateTiles(
-                vertical,
-                horizontal,
-                height=image.height,
-                width=image.width,
-                channels=image.channels,
-                pixel_dtype=image.dtype,
-                target_dtype=self.target_dtype,
-                sums=self.sums,
-                mode=self.mode,
-                cval=self.cval,
-                threads=self.threads,
-            )
-        operator = SeparableOperator(
-            *map(Resampler.filter, self.taps),
-            tile_rows=self.tile_rows,
-            pixel_dtype=image.dtype,
-            target_dtype=self.target_dtype,
-            sums=self.sums,
-            channels=image.channels,
-            mode=self.mode,
-            cval=self.cval,
-            alpha=image.alpha,
-        )
-        return SeparableTiles(operator, image.height, image.width, self.tile_columns)
+        return self.operation.window_filter(self.tile, self.threads)
 
     def windows(self) -> Iterator[Window]:
         """Yield the windows that are written, in raster order."""
@@ -162,16 +123,16 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for JSON."""
         return {
-            "filter": self.filter.name,
+            "filter": self.job.filter.name,
             "shape": [self.image.height, self.image.width, self.image.channels],
             "dtype": self.image.dtype.name,
             "mode": self.mode,
             "backend": self.backend,
             "method": self.method,
-            "sums": self.sums.name,
+            "sums": self.operation.sums.dtype.name,
             "halo": list(self.halo),
             "threads": self.threads,
-            "tile": [self.tile_rows, self.tile_columns] if self.method == "separable" else None,
+            "tile": list(self.tile) if self.tile else None,
             "band": [self.bands.rows, self.bands.columns] if self.bands else None,
             "memory": {**self.bands.parts, "process": self.baseline_memory} if self.bands and self.budget else None,
             "predicted_peak": self.predicted_memory if self.bands and self.budget else None,
@@ -182,11 +143,12 @@ class Plan:
     def explain(self) -> str:
         """Return the plan and its reasons as text, a fact a line."""
         height, width, channels = self.image.height, self.image.width, self.image.channels
+        (above, beside), sums = self.halo, self.operation.sums.dtype.name
         lines = [
             f"image      {height} x {width} pixels, {channels} channel{'s' * (channels > 1)}, {self.image.dtype.name}",
-            f"filter     {self.filter.name}, halo {self.halo[0]} rows and {self.halo[1]} columns, edges {self.mode}",
-            f"run        {self.method} on the {self.backend}, {self.sums.name} sums, {self.threads} threads"
-            + (f", tiles of {self.tile_rows} x {self.tile_columns}" if self.method == "separable" else ""),
+            f"filter     {self.job.filter.name}, halo {above} rows and {beside} columns, edges {self.mode}",
+            f"run        {self.method} on the {self.backend}, {sums} sums, {self.threads} threads"
+            + (f", tiles of {self.tile[0]} x {self.tile[1]}" if self.tile else ""),
         ]
         if self.bands and self.budget:
             kept = f"{self.bands.ring_rows} rows kept" if self.bands.ring_rows else "each with its own halo"
@@ -202,7 +164,7 @@ class Plan:
 
 
 def plan_array(
-    filter: Gaussian,
+    filter: Filter,
     image: ImageSpec,
     target_dtype: np.dtype[Any],
     threads: int,
@@ -223,28 +185,31 @@ def plan_array(
     """
     check_options(mode, cval, backend, method)
     backend_choices = choose_backend(backend)
-    chosen_method, method_choices = choose_method(method, filter, image, target_dtype)
-    sums, choice = choose_sums(filter, image, target_dtype)
-    threads, thread_choices = choose_threads(threads, image, filter.taps(image.dtype, target_dtype))
-    geometry = _geometry(filter, image, target_dtype, sums, image.height, threads)
+    image, alpha_choices = _opacity(filter, image)
+    job = Job(filter, image, target_dtype, mode, cval)
+    operation, method_choices = choose_method(method, job, threads)
+    threads, thread_choices = choose_threads(threads, operation.seconds(costs.load()))
     return Plan(
-        filter=filter,
-        image=image,
-        target_dtype=target_dtype,
-        mode=mode,
-        cval=cval,
+        job=job,
         backend="cpu",
-        method=chosen_method,
-        sums=sums,
+        operation=operation,
         threads=threads,
-        tile_columns=geometry.shared_columns(image.height, image.width, threads),
-        choices=(*backend_choices, *method_choices, choice, *thread_choices),
-        bands=_array_bands(filter, image, target_dtype, sums, threads) if chosen_method == "multirate" else None,
+        tile=operation.tile(image.height, image.width, threads),
+        choices=(*backend_choices, *alpha_choices, *method_choices, *thread_choices),
+        bands=_array_bands(operation, image, threads) if isinstance(operation, MultirateMethod) else None,
     )
 
 
+def _opacity(filter: Filter, image: ImageSpec) -> tuple[ImageSpec, list[Choice]]:
+    """Weight colours by their opacity only where the filter averages: else there is no sum of weights to divide by."""
+    if image.alpha is None or filter.is_average:
+        return image, []
+    reason = "the filter's weights do not sum to one, so there is no average to weight by opacity"
+    return replace(image, alpha=None), [Choice("alpha", "independent", True, reason)]
+
+
 def plan_stream(
-    filter: Gaussian,
+    filter: Filter,
     image: ImageSpec,
     target: ImageSpec,
     resources: Resources,
@@ -295,7 +260,7 @@ def plan_stream(
     return replace(
         plan,
         bands=bands,
-        tile_columns=_stream_tiles(plan, bands)[1],
+        tile=plan.operation.tile(bands.rows, bands.columns, plan.threads),
         baseline_memory=baseline_memory + _UNPREDICTED_BYTES,
         budget=resources.max_memory,
         choices=(*plan.choices, Choice("windows", f"{kind} of {bands.rows} rows", True, reason)),
@@ -305,28 +270,6 @@ def plan_stream(
 def _rounded_up(count: int) -> str:
     """Return a budget that is certainly enough, as the option takes it."""
     return f"{math.ceil(count * 1.05 / (16 * MEGABYTE)) * 16}MB"
-
-
-def _geometry(
-    filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any], rows: int, threads: int
-) -> Geometry:
-    """Return the geometry of tiles for windows of so many rows.
-
-    Where the rows are filtered as they are, tiles may be high; that keeps the threads from waiting for each other
-    between tiles.
-    """
-    vertical, horizontal = map(Resampler.filter, filter.taps(image.dtype, target_dtype))
-    geometry = Geometry(vertical, horizontal, image.channels, sums.itemsize, weighted=image.alpha is not None)
-    if not geometry.is_along_rows:
-        return geometry
-    share = -(-rows // (FEWEST_TILES_PER_THREAD * threads * TILE_ROWS)) * TILE_ROWS
-    return replace(geometry, tile_rows=min(_MOST_TILE_ROWS, share))
-
-
-def _stream_tiles(plan: Plan, bands: Bands) -> tuple[Geometry, int]:
-    """Return the geometry and the columns of the tiles of a stream's windows."""
-    geometry = _geometry(plan.filter, plan.image, plan.target_dtype, plan.sums, bands.rows, plan.threads)
-    return geometry, geometry.shared_columns(bands.rows, bands.columns, plan.threads)
 
 
 def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
@@ -367,13 +310,7 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
         rows = min(image.height, bands.rows + 2 * plan.halo[0] + 2 * image.grain.rows)
         columns = min(image.width, bands.columns + 2 * plan.halo[1] + 2 * image.grain.columns)
         source = 2 * rows * columns * pixel_bytes
-    if plan.method == "multirate":
-        designs = multirate_designs(plan.filter, image, target.dtype)
-        window = Window(0, bands.rows, 0, bands.columns)
-        tiles = multirate_memory(*designs, window, image.channels, plan.sums.itemsize, threads)
-    else:
-        geometry, tile_columns = _stream_tiles(plan, bands)
-        tiles = threads * geometry.workspace_bytes(tile_columns)
+    tiles = plan.operation.memory(bands.rows, bands.columns, threads)
     parts = {
         "input": source,
         "output": OUTPUT_BUFFERS * output,
@@ -385,16 +322,9 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
     return replace(bands, parts=parts)
 
 
-def _array_bands(
-    filter: Gaussian, image: ImageSpec, target_dtype: np.dtype[Any], sums: np.dtype[Any], threads: int
-) -> Bands:
+def _array_bands(operation: MultirateMethod, image: ImageSpec, threads: int) -> Bands:
     """Cut an image in memory so that the samples that the multirate method keeps stay few."""
-    vertical, horizontal = multirate_designs(filter, image, target_dtype)
     rows = even(max(1, image.height))
-    while rows > _FEWEST_BAND_ROWS:
-        window = Window(0, rows, 0, image.width)
-        needed = multirate_memory(vertical, horizontal, window, image.channels, sums.itemsize, threads)
-        if needed <= _MULTIRATE_SCRATCH_BYTES:
-            break
+    while rows > _FEWEST_BAND_ROWS and operation.memory(rows, image.width, threads) > _MULTIRATE_SCRATCH_BYTES:
         rows = even(rows // 2)
     return Bands(rows, max(1, image.width), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,9 +106,19 @@ class Resampler:
     @classmethod
     def filter(cls, taps: Taps) -> Resampler:
         """Return the ordinary correlation with an odd number of taps."""
+        return cls.anchored(taps, taps.size // 2)
+
+    @classmethod
+    def anchored(cls, taps: Taps, anchor: int) -> Resampler:
+        """Return the correlation with any number of taps, of which `anchor` belongs to the output's own position."""
         if taps.size == 1 and taps[0] != 1:
-            taps = np.pad(taps, 1)  # kernels take a single tap for the identity
-        return cls(taps.reshape(1, -1), taps.size // 2)
+            return cls(np.pad(taps, 1).reshape(1, -1), anchor + 1)  # kernels take a single tap for the identity
+        return cls(taps.reshape(1, -1), anchor)
+
+    @property
+    def halo(self) -> int:
+        """How far the inputs of an output reach, to the farther side."""
+        return max(self.reference, self.tap_count - 1 - self.reference)
 
     @property
     def tap_count(self) -> int:
@@ -126,6 +137,39 @@ class Resampler:
 
 
 IDENTITY = Resampler.filter(np.ones(1))
+
+SeparableTerm = tuple[Resampler, Resampler]
+"""A vertical and a horizontal filter, one after the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel2D:
+    """The weights of a two-dimensional correlation.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns.
+    anchor
+        Row and column of the weight that lies over the output's own pixel.
+    make
+        Returns the weights, which may be many; called when they are needed.
+    """
+
+    shape: tuple[int, int]
+    anchor: tuple[int, int]
+    make: Callable[[], NDArray[np.float64]]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """The weights."""
+        return self.make()
+
+    @property
+    def halo(self) -> tuple[int, int]:
+        """How far the inputs of an output reach, vertically and horizontally, to the farther side."""
+        (rows, columns), (row, column) = self.shape, self.anchor
+        return max(row, rows - 1 - row), max(column, columns - 1 - column)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,14 @@ import inspect
 import re
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from numpy.typing import ArrayLike
 
 from blurfast.files import FileReport, filter_file, plan_file
-from blurfast.filters import Gaussian
+from blurfast.filters import Convolution, Filter, Gaussian
+from blurfast.kernel_shapes import SHAPES
 from blurfast.resources import format_memory
 from blurfast_cli import options
 from blurfast_cli.batch import Action, Job, Outcome, make_directory, pair_files, run_batch
@@ -20,20 +22,25 @@ from blurfast_cli.console import Console
 from blurfast_cli.plans import explain_plans
 from blurfast_cli.progress import ProgressBar
 
+_FilterClass = type[Gaussian | Convolution]
+_AnyFilter = TypeVar("_AnyFilter", bound=Gaussian | Convolution)
+
 _TYPES: dict[Any, Any] = {
     float | tuple[float, float]: options.PerAxis(float),
     int | tuple[int, int]: options.PerAxis(int),
     float | None: click.FLOAT,
+    ArrayLike: options.Text("FILE|NAME"),
+    bool: click.BOOL,
 }
 
 
-def filter_command(filter_class: type[Gaussian], *, description: str, examples: Iterable[str]) -> click.Command:
+def filter_command(filter_class: _FilterClass, *, description: str, examples: Iterable[str]) -> click.Command:
     """Return the command that filters files with one class of filters.
 
     The fields of the class become options, with its docstring's words as their help; the options that all filters
     share join them.
     """
-    names = [field.name for field in dataclasses.fields(filter_class)]
+    names = [field.name for field in _parameters(filter_class)]
 
     def run(paths: Sequence[str], out_dir: str | None, *, explain: bool, as_json: bool, **values: Any) -> None:
         console = Console.current()
@@ -57,7 +64,11 @@ def filter_command(filter_class: type[Gaussian], *, description: str, examples: 
     )
 
 
-def _field_options(filter_class: type[Gaussian]) -> list[click.Parameter]:
+def _parameters(filter_class: _FilterClass) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(filter_class) if field.init]
+
+
+def _field_options(filter_class: _FilterClass) -> list[click.Parameter]:
     types, explanations = typing.get_type_hints(filter_class), _explanations(filter_class)
     return [
         options.Option(
@@ -65,10 +76,11 @@ def _field_options(filter_class: type[Gaussian]) -> list[click.Parameter]:
             group=options.Group.FILTER,
             type=_TYPES[types[field.name]],
             help=explanations.get(field.name),
-            show_default=True,
+            show_default=types[field.name] is not bool,
+            **({"is_flag": True} if types[field.name] is bool else {}),
             **({"required": True} if field.default is dataclasses.MISSING else {"default": field.default}),
         )
-        for field in dataclasses.fields(filter_class)
+        for field in _parameters(filter_class)
     ]
 
 
@@ -83,7 +95,7 @@ def _explanations(documented: type) -> dict[str, str]:
     return explanations
 
 
-def build_filter(filter_class: type[Gaussian], values: dict[str, Any]) -> Gaussian:
+def build_filter(filter_class: type[_AnyFilter], values: dict[str, Any]) -> _AnyFilter:
     """Return the filter, or raise a usage error that names the option which it refuses."""
     try:
         return filter_class(**values)
@@ -94,7 +106,7 @@ def build_filter(filter_class: type[Gaussian], values: dict[str, Any]) -> Gaussi
         raise click.BadParameter(message, click.get_current_context(), param_hint=option) from error
 
 
-def _filter_action(filter: Gaussian, settings: dict[str, Any], console: Console) -> Action:
+def _filter_action(filter: Filter, settings: dict[str, Any], console: Console) -> Action:
     def action(job: Job) -> Outcome:
         assert job.target is not None
         with ProgressBar(job.label, "MP", scale=1e6, visible=console.shows_progress) as bar:
@@ -107,7 +119,7 @@ def _filter_action(filter: Gaussian, settings: dict[str, Any], console: Console)
     return action
 
 
-def _explain_action(filter: Gaussian, settings: dict[str, Any]) -> Action:
+def _explain_action(filter: Filter, settings: dict[str, Any]) -> Action:
     def action(job: Job) -> Outcome:
         plans = plan_file(job.source, filter, **settings)
         return Outcome({"plans": [plan.as_dict() for plan in plans]}, explain_plans(job.source, plans))
@@ -136,5 +148,19 @@ gaussian = filter_command(
         "gaussian *.tif --out-dir blurred/ --sigma 5,3 --compression zstd",
         "gaussian scan.tif edges.tif --sigma 2 --order 0,1",
         "gaussian huge.tif --sigma 50 --max-memory 512MB --explain",
+    ),
+)
+
+convolve = filter_command(
+    Convolution,
+    description=f"""Convolve image files with a kernel of any size.
+
+    The kernel is the path of a .npy, .csv or .txt matrix or of a small .png or .tif image, or one of these names,
+    with parameters after a colon: {", ".join(SHAPES)}. Files of any size are streamed through bounded memory.""",
+    examples=(
+        "convolve photo.png bokeh.png --kernel disk:7",
+        "convolve photo.png panned.png --kernel motion:21,30deg",
+        "convolve *.tif --out-dir deblurred/ --kernel psf.npy --normalize",
+        "convolve huge.tif --kernel psf.npy --explain",
     ),
 )

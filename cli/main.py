@@ -24,6 +24,7 @@ class LazyCommand(NamedTuple):
 
 COMMANDS = {
     "gaussian": LazyCommand("filters", "Blur image files, or take derivatives of a Gaussian blur."),
+    "convolve": LazyCommand("filters", "Convolve image files with a kernel of any size."),
     "info": LazyCommand("info", "Show what image files are, and what filtering them would take."),
     "warmup": LazyCommand("warmup", "Compile all kernels now, not at their first use."),
     "completion": LazyCommand("completion", "Print the script that teaches a shell to complete commands."),

@@ -97,6 +97,23 @@ class PerAxis(click.ParamType):  # type: ignore[type-arg]  # generic since click
         return "N[,N]"
 
 
+class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """Any text.
+
+    Parameters
+    ----------
+    name
+        What the text says, as the help spells it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return how the help spells a value."""
+        return self.name
+
+
 class Checked(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """Text that a function of blurfast checks.
 

@@ -230,7 +230,7 @@ def test_same_bytes_for_every_tile_and_thread_count(shape, dtype, sigma, mode, t
         Gaussian(sigma), describe(image[:, :, np.newaxis]), image.dtype, threads, mode=mode, cval=float(image[0, 0])
     )
     expected = gaussian(image, sigma, mode=mode, cval=float(image[0, 0]), threads=1)
-    tiled = filtered_by(dataclasses.replace(plan, tile_columns=2 * half_tile), image)
+    tiled = filtered_by(dataclasses.replace(plan, tile=plan.tile and (plan.tile[0], 2 * half_tile)), image)
     assert tiled.tobytes() == expected.tobytes()
 
 
@@ -300,7 +300,7 @@ WRONG = [
     ({"image": COLOURS, "channel_axis": "last"}, TypeError, "channel_axis is 'last'"),
     ({"image": COLOURS, "channel_axis": 1.0}, TypeError, "channel_axis is 1.0"),
     ({"image": COLOURS, "channel_axis": True}, TypeError, "channel_axis is True"),
-    ({"method": "fft"}, ValueError, "method is 'fft'.*auto, separable"),
+    ({"method": "spectral"}, ValueError, "method is 'spectral'.*auto, separable"),
     ({"backend": "gpu"}, ValueError, "backend is 'gpu'.*auto, cpu, cuda"),
     ({"backend": "cuda"}, UnsupportedError, "CUDA"),
     ({"out": [[0.0]]}, TypeError, "out is of type list"),

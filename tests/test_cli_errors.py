@@ -314,8 +314,8 @@ def test_debug_shows_tracebacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def slow_run(directory: Path) -> subprocess.Popen[str]:
     """Start a run that takes several seconds, and return once its output is being written."""
     write_tiff(directory / "in.tif", (3000, 4000), "float32")
-    # A given truncation leaves no choice but to sum over all 9001 taps.
-    arguments = ("gaussian", "in.tif", "out.tif", "--sigma", "900", "--truncate", "5", "--threads", "1")
+    # A given truncation leaves no choice but to sum over all 8001 taps.
+    arguments = ("gaussian", "in.tif", "out.tif", "--sigma", "400", "--truncate", "10", "--threads", "1")
     process = subprocess.Popen(
         command(*arguments), cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -215,7 +215,8 @@ def make_plan(
     if columns is not None:
         columns = max(1, columns // unit_columns) * unit_columns
         bands = Bands(rows, columns, 0)
-        return dataclasses.replace(plan, bands=bands, tile_columns=min(plan.tile_columns, columns))
+        tile = plan.tile and (plan.tile[0], min(plan.tile[1], columns))
+        return dataclasses.replace(plan, bands=bands, tile=tile)
     needed = 2 * rows + 2 * plan.halo[0] + read.grain.rows
     if read.sequential and plan.mode == "wrap":
         needed = read.height

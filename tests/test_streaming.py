@@ -244,7 +244,7 @@ def test_cancelling_leaves_nothing(tmp_path):
         ({"mode": "around"}, ValueError, "mode is 'around'"),
         ({"cval": "black"}, TypeError, "cval is 'black'.*number"),
         ({"alpha": "none"}, ValueError, "alpha is 'none'.*weighted, independent"),
-        ({"method": "fft"}, ValueError, "method is 'fft'"),
+        ({"method": "spectral"}, ValueError, "method is 'spectral'"),
         ({"backend": "gpu"}, ValueError, "backend is 'gpu'"),
         ({"threads": 0}, ValueError, "threads is 0"),
         ({"max_memory": "lots"}, ValueError, "max_memory is 'lots'"),

@@ -11,6 +11,11 @@ _FUNCTIONS = (
     ("separable", "horizontal"),
     ("separable", "along_rows"),
     ("multirate", "interpolate"),
+    ("panel", "pack"),
+    ("panel", "survey"),
+    ("panel", "finish"),
+    ("direct", "correlate"),
+    ("direct", "correlate_carefully"),
 )
 _PNG_FUNCTIONS = ("unfilter", "filter_rows")
 

@@ -64,6 +64,11 @@ class Geometry:
     weighted: bool = False
 
     @property
+    def sums(self) -> np.dtype[Any]:
+        """The dtype of the sums."""
+        return np.dtype(f"float{8 * self.itemsize}")
+
+    @property
     def is_along_rows(self) -> bool:
         """Whether the horizontal pass filters the rows as they are: few taps are not worth transposing for."""
         horizontal = self.horizontal
@@ -73,10 +78,9 @@ class Geometry:
     def kernels(self, pixel_dtype: np.dtype[Any], target_dtype: np.dtype[Any]) -> list[Kernel]:
         """Return the kernels of the vertical and of the horizontal pass."""
         horizontal = "along_rows" if self.is_along_rows else "horizontal"
-        sums = f"float{8 * self.itemsize}"
         return [
-            Kernel("separable", "vertical", pixel_dtype.name, sums),
-            Kernel("separable", horizontal, target_dtype.name, sums),
+            Kernel("separable", "vertical", pixel_dtype.name, self.sums.name),
+            Kernel("separable", horizontal, target_dtype.name, self.sums.name),
         ]
 
     @property
@@ -224,21 +228,9 @@ class Pass:
 
     @classmethod
     def prepare(cls, resampler: Resampler, sums: np.dtype[Any], *, rounded: bool) -> Pass:
-        """Round the taps to the precision of the sums without losing what makes a flat image stay flat.
-
-        A non-negative filter must not leave the range of its input. Its sums are relative to a reference pixel,
-        whose own tap therefore adds nothing. That margin is wider than all rounding errors together, unless the
-        reference has next to no weight; then the taps are made smaller by as much.
-        """
-        taps = resampler.taps
-        gain = _exact_gain(taps[0])
-        if np.all(taps >= 0) and not resampler.is_identity:
-            # The reference is the first output's of a pair; for the second one it lies `shift` before its middle.
-            # (Along rows every output has its own middle, which is no worse.)
-            shift = resampler.down if resampler.up == 1 else 0
-            margin = min(taps[:, resampler.reference].min(), taps[:, resampler.reference - shift].min())
-            worst_rounding = (resampler.tap_count + 4) * float(np.finfo(sums).eps)
-            taps = taps * (1.0 - max(0.0, worst_rounding - margin))
+        """Round the taps to the precision of the sums without losing what makes a flat image stay flat."""
+        taps = resampler.taps * (1.0 - overshoot(resampler, sums))
+        gain = exact_gain(resampler.taps[0])
         return cls(resampler, taps.astype(sums), np.array([gain], dtype=sums), rounded)
 
     def arguments(self, start: int) -> tuple[int, ...]:
@@ -256,7 +248,25 @@ class Pass:
         )
 
 
-def _exact_gain(taps: NDArray[np.float64]) -> float:
+def overshoot(resampler: Resampler, sums: np.dtype[Any]) -> float:
+    """Return the share by which taps must be made smaller, lest rounding carry an average out of its input's range.
+
+    A non-negative filter must not leave that range. Its sums are relative to a reference pixel, whose own tap
+    therefore adds nothing. That margin is wider than all rounding errors together, unless the reference has next to no
+    weight.
+    """
+    taps = resampler.taps
+    if np.any(taps < 0) or resampler.is_identity:
+        return 0.0
+    # The reference is the first output's of a pair; for the second one it lies `shift` before its middle.
+    # (Along rows every output has its own middle, which is no worse.)
+    shift = resampler.down if resampler.up == 1 else 0
+    margin = min(taps[:, resampler.reference].min(), taps[:, resampler.reference - shift].min())
+    worst_rounding = (resampler.tap_count + 4) * float(np.finfo(sums).eps)
+    return max(0.0, worst_rounding - float(margin))
+
+
+def exact_gain(taps: NDArray[np.float64]) -> float:
     """Return the sum of taps, which is exactly one for an average and zero for a derivative, without its rounding."""
     gain = float(taps.sum())
     for exact in (0.0, 1.0):
@@ -342,6 +352,15 @@ class SeparableOperator:
             self._outside = np.array([cval], dtype=np.float64).astype(sums)
         self._outside_filtered = self._outside * self._vertical.gain
         self._vertical_kernel, self._horizontal_kernel = objects.load(self.geometry.kernels(pixel_dtype, target_dtype))
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of a tile."""
+        return self.geometry.tile_rows
+
+    def workspace(self, tile_columns: int) -> Workspace:
+        """Return the scratch memory for one thread."""
+        return Workspace(self.geometry, tile_columns)
 
     def plan_columns(self, column_start: int, column_stop: int, width: int) -> ColumnPlan:
         """Prepare the columns of the tiles whose results span `column_start` (even) to `column_stop`."""

@@ -433,6 +433,21 @@ def moderate_or_zero(typing_context, vector):
     return vector(vector), generate
 
 
+@intrinsic
+def mark_extreme(typing_context, vector, marks):
+    """Return `marks`, with one added in the lanes where `vector` is NaN, infinite, or about to overflow."""
+    largest = 2.0**126 if vector.element == types.float32 else 2.0**1022
+
+    def generate(context, builder, signature, arguments):
+        value, so_far = arguments
+        limit = ir.Constant(value.type, [largest] * value.type.count)
+        one = ir.Constant(value.type, [1.0] * value.type.count)
+        moderate = builder.fcmp_ordered("<", _call_llvm(builder, "fabs", [value]), limit)
+        return builder.select(moderate, so_far, builder.fadd(so_far, one))
+
+    return vector(vector, marks), generate
+
+
 def _transpose(builder: Any, rows: list[Any]) -> list[Any]:
     """Transpose a square of registers by log2(lanes) rounds of pairwise interleaving."""
     lanes = len(rows)

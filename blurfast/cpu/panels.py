@@ -1,0 +1,181 @@
+"""Tiles as panels: the padded pixels of a tile in scratch memory, and what becomes of the sums made from them.
+
+The kernels are in `panel_kernels`. The methods that work on whole padded tiles share this module: `direct`, `fft`,
+and sums of several separable terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blurfast.boundary import OUTSIDE, IndexMap
+from blurfast.cpu.catalogue import Kernel
+from blurfast.pixels import Pixels
+
+CACHE_LINE = 64
+WIDEST_REGISTER = 64
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return zeros that begin at a cache line."""
+    count = int(np.prod(shape)) * dtype.itemsize
+    memory = np.zeros(count + CACHE_LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + count].view(dtype).reshape(shape)
+
+
+@dataclass(frozen=True)
+class PanelColumns:
+    """Where the padded columns of a tile come from.
+
+    Parameters
+    ----------
+    column_start, column_stop
+        The tile's columns.
+    runs
+        Position, source column and length of each run along which both rise one by one, shaped (runs, 3).
+    singles
+        Position and source column, or `boundary.OUTSIDE`, of all others, shaped (singles, 2).
+    """
+
+    column_start: int
+    column_stop: int
+    runs: IndexMap
+    singles: IndexMap
+
+    @classmethod
+    def of_sources(cls, column_start: int, column_stop: int, sources: IndexMap) -> PanelColumns:
+        """Make the columns of a tile whose padded columns are `sources` of the image.
+
+        Examples
+        --------
+        >>> columns = PanelColumns.of_sources(0, 3, np.array([1, 0, 0, 1, 2, 2, 1]))
+        >>> columns.runs.tolist()
+        [[2, 0, 3]]
+        >>> columns.singles.tolist()
+        [[0, 1], [1, 0], [5, 2], [6, 1]]
+        """
+        breaks = np.flatnonzero((np.diff(sources) != 1) | (sources[:-1] == OUTSIDE)) + 1
+        starts = np.concatenate(([0], breaks))
+        lengths = np.diff(np.concatenate((starts, [sources.size])))
+        spans = np.stack([starts, sources[starts], lengths], axis=1).astype(np.int64)
+        is_run = lengths > 1
+        return cls(column_start, column_stop, spans[is_run], np.ascontiguousarray(spans[~is_run, :2]))
+
+    @property
+    def count(self) -> int:
+        """The number of padded columns."""
+        return int(self.runs[:, 2].sum()) + len(self.singles)
+
+
+class Panels:
+    """Packs the pixels of tiles into panels, and finishes sums to pixels.
+
+    Parameters
+    ----------
+    pixel_dtype, target_dtype
+        Of the pixels that are read and of those that are written.
+    sums
+        float32 or float64: the precision of the arithmetic.
+    channels
+        Interleaved channels.
+    alpha
+        The channel that the others are weighted by, or None.
+    cval
+        The value of positions outside the image.
+    """
+
+    def __init__(
+        self,
+        *,
+        pixel_dtype: np.dtype[Any],
+        target_dtype: np.dtype[Any],
+        sums: np.dtype[Any],
+        channels: int,
+        alpha: int | None,
+        cval: float,
+    ) -> None:
+        from blurfast.cpu import objects  # imports llvmlite, which planning does not need
+
+        self.channels = channels
+        self._alpha = -1 if alpha is None else alpha
+        with np.errstate(over="ignore"):  # a value beyond float32 is infinite there
+            self._outside = np.array([cval], dtype=np.float64).astype(sums)
+        self._may_be_extreme = pixel_dtype.kind == "f" or not np.isfinite(self._outside[0])
+        self._marks = WIDEST_REGISTER // sums.itemsize
+        self._pack, self._survey, self._finish = objects.load(panel_kernels(pixel_dtype, target_dtype, sums))
+
+    def pack(
+        self, pixels: Pixels, row_map: IndexMap, columns: PanelColumns, first_column: int, panel: NDArray[Any]
+    ) -> bool:
+        """Pack the padded pixels of a tile; return whether any is NaN, infinite, or so large that sums may overflow.
+
+        Parameters
+        ----------
+        pixels
+            The source, shaped (rows, columns, channels), pixels and channels contiguous; its first column is
+            the image's column `first_column`.
+        row_map
+            The row of `pixels` for each row of the panel, or `boundary.OUTSIDE`.
+        panel
+            Shaped (rows, elements); each row has room for the padded columns, and then for a register more.
+        """
+        assert row_map.max(initial=0) < pixels.shape[0], "a row that is not there"
+        assert row_map.size <= panel.shape[0], "more rows than the panel has"
+        assert columns.count * self.channels <= panel.shape[1], "more columns than the panel has"
+        shifted = first_column * self.channels * pixels.itemsize
+        pitch = panel.strides[0] // panel.itemsize
+        self._pack(
+            pixels.ctypes.data - shifted,
+            pixels.strides[0] // pixels.itemsize,
+            row_map.ctypes.data,
+            row_map.size,
+            columns.runs.ctypes.data,
+            len(columns.runs),
+            columns.singles.ctypes.data,
+            len(columns.singles),
+            columns.count,
+            self.channels,
+            self._alpha,
+            self._outside.ctypes.data,
+            panel.ctypes.data,
+            pitch,
+        )
+        if not self._may_be_extreme:
+            return False
+        marks = np.zeros(self._marks, dtype=panel.dtype)
+        self._survey(panel.ctypes.data, pitch, row_map.size, columns.count * self.channels, marks.ctypes.data)
+        return bool(marks.any())
+
+    def finish(self, sums: NDArray[Any], offset: float, target: Pixels) -> None:
+        """Add up the tiles of `sums`, shaped (tiles, rows, elements), and `offset`, and write them as pixels."""
+        rows, columns = target.shape[:2]
+        assert rows <= sums.shape[1], "fewer rows of sums than of pixels"
+        assert columns * self.channels <= sums.shape[2], "fewer columns of sums than of pixels"
+        offsets = np.array([offset], dtype=sums.dtype)
+        self._finish(
+            sums.ctypes.data,
+            sums.strides[1] // sums.itemsize,
+            sums.strides[0] // sums.itemsize,
+            sums.shape[0],
+            offsets.ctypes.data,
+            self.channels,
+            self._alpha,
+            target.ctypes.data,
+            target.strides[0] // target.itemsize,
+            rows,
+            columns,
+        )
+
+
+def panel_kernels(pixel_dtype: np.dtype[Any], target_dtype: np.dtype[Any], sums: np.dtype[Any]) -> list[Kernel]:
+    """Return the kernels that `Panels` loads."""
+    return [
+        Kernel("panel", "pack", pixel_dtype.name, sums.name),
+        Kernel("panel", "survey", sums.name, sums.name),
+        Kernel("panel", "finish", target_dtype.name, sums.name),
+    ]
