@@ -36,7 +36,7 @@ class Costs:
 
     separable_pixel: float = 0.9
     separable_tap: float = 0.024
-    direct_pixel: float = 1.4
+    direct_pixel: float = 1.0
     direct_tap: float = 0.02
     fft_pixel: float = 1.8
     fft_point: float = 0.195

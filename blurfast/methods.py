@@ -40,6 +40,8 @@ _MOST_TILE_ROWS = 256
 # By how much taps may be made smaller for averages to stay in range; with more taps than these they must be by more.
 _LARGEST_OVERSHOOT = 1e-6
 _MOST_TAPS_IN_FLOAT32 = 2500
+# What loading FFTW, and its plans, take.
+_FFTW_BYTES = 32 * MEGABYTE
 _MOST_TRANSFORM_BYTES = 48 * MEGABYTE
 # A pass averages the errors of the other if the squares of its weights sum to less, and the image is not shorter.
 _WEIGHT_TO_AVERAGE = 0.5
@@ -104,6 +106,9 @@ class Method(Protocol):
 
     def tile(self, rows: int, columns: int, threads: int) -> tuple[int, int] | None:
         """Return the rows and columns of a tile for windows of this size; None where there is not one size."""
+
+    def least_rows(self, threads: int) -> int:
+        """Return the rows of a window below which it wastes time, where the memory allows them."""
 
     def memory(self, rows: int, columns: int, threads: int) -> int:
         """Return the scratch memory in bytes for windows of this size."""
@@ -195,6 +200,10 @@ class SeparableMethod:
             geometry = replace(geometry, tile_rows=min(_MOST_TILE_ROWS, share))
         return geometry.tile_rows, geometry.shared_columns(rows, columns, threads)
 
+    def least_rows(self, threads: int) -> int:
+        """See `Method`."""
+        return 1
+
     def memory(self, rows: int, columns: int, threads: int) -> int:
         """See `Method`."""
         tile_rows, tile_columns = self.tile(rows, columns, threads)
@@ -268,6 +277,10 @@ class MultirateMethod:
     def tile(self, rows: int, columns: int, threads: int) -> None:
         """See `Method`: its three steps have tiles of their own."""
         return
+
+    def least_rows(self, threads: int) -> int:
+        """See `Method`."""
+        return 1
 
     def memory(self, rows: int, columns: int, threads: int) -> int:
         """See `Method`."""
@@ -364,6 +377,10 @@ class DirectMethod:
         """See `Method`."""
         return DIRECT_TILE_ROWS, self._geometry.tile_columns(rows, columns, threads)
 
+    def least_rows(self, threads: int) -> int:
+        """See `Method`."""
+        return 1
+
     def memory(self, rows: int, columns: int, threads: int) -> int:
         """See `Method`."""
         return threads * self._geometry.workspace_bytes(self.tile(rows, columns, threads)[1])
@@ -426,11 +443,15 @@ class FftMethod:
         assert chosen is not None, "a larger image allows no smaller transforms"
         return chosen
 
+    def transform_of(self, tile: tuple[int, int]) -> Transform:
+        """Return the transform that yields a tile."""
+        return transform_for(tile, self.kernel.shape, self.job.image.channels, self.sums.dtype.itemsize)
+
     @classmethod
     def of(cls, job: Job, kernel: Kernel2D) -> FftMethod | str:
         """Return the method, or why it cannot serve."""
         method = cls(job, kernel)
-        smallest = transform_for((2, 2), kernel.shape, job.image.channels, method.sums.dtype.itemsize)
+        smallest = method.transform_of((2, 2))
         needed = sum(smallest.buffers.values())
         if needed > _MOST_TRANSFORM_BYTES:
             allowed = format_memory(_MOST_TRANSFORM_BYTES)
@@ -448,9 +469,13 @@ class FftMethod:
         """See `Method`."""
         return self._transform_for(_share(rows, threads), columns).tile
 
+    def least_rows(self, threads: int) -> int:
+        """See `Method`: with low windows, the overlap would be most of each transform."""
+        return min(self.job.image.height, self.transform.tile[0] * threads)
+
     def memory(self, rows: int, columns: int, threads: int) -> int:
         """See `Method`."""
-        return self._transform_for(_share(rows, threads), columns).memory(threads)
+        return _FFTW_BYTES + self._transform_for(_share(rows, threads), columns).memory(threads)
 
     def kernels(self) -> list[Kernel]:
         """See `Method`."""
@@ -461,8 +486,7 @@ class FftMethod:
         assert tile is not None
         image = self.job.image
         settings = _operator_settings(self.job, self.sums)
-        transform = transform_for(tile, self.kernel.shape, image.channels, self.sums.dtype.itemsize)
-        operator = FftOperator(self.kernel, transform, alpha=image.alpha, **settings)
+        operator = FftOperator(self.kernel, self.transform_of(tile), alpha=image.alpha, **settings)
         return Tiles(operator, image.height, image.width, tile[1])
 
 

@@ -25,7 +25,9 @@ class LazyCommand(NamedTuple):
 COMMANDS = {
     "gaussian": LazyCommand("filters", "Blur image files, or take derivatives of a Gaussian blur."),
     "convolve": LazyCommand("filters", "Convolve image files with a kernel of any size."),
+    "plan": LazyCommand("plan", "Show what convolving image files by transforms would take."),
     "info": LazyCommand("info", "Show what image files are, and what filtering them would take."),
+    "tune": LazyCommand("tune", "Measure this machine, so that the fastest method is chosen on it."),
     "warmup": LazyCommand("warmup", "Compile all kernels now, not at their first use."),
     "completion": LazyCommand("completion", "Print the script that teaches a shell to complete commands."),
 }

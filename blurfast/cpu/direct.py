@@ -19,9 +19,9 @@ from blurfast.cpu.panels import WIDEST_REGISTER, PanelColumns, Panels, aligned_z
 from blurfast.cpu.separable import even, exact_gain, odd_pitch
 from blurfast.pixels import Pixels
 
-TILE_ROWS = 128
+TILE_ROWS = 256
 
-_PANEL_BYTES = 512 * 1024
+_PANEL_BYTES = 2048 * 1024
 _NARROWEST_TILE = 128
 _REGISTERS_PER_LINE = 4
 

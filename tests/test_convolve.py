@@ -1,0 +1,644 @@
+"""`convolve` and `correlate` on arrays and files: the oracle's pixels, whatever the method, the layout and the cut."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import imagecodecs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+import blurfast
+from blurfast import Convolution, UnsupportedError, convolve, correlate
+from blurfast.boundary import MODES
+from blurfast.engine import filter_array, filter_copied, filter_stream
+from blurfast.io.array import ArraySink, ArraySource, describe
+from blurfast.io.base import Grain
+from blurfast.planning import Bands, plan_array, plan_stream
+from blurfast.resources import Resources
+from tests import naive, tolerances
+from tests.pictures import DTYPES, noise
+from tests.test_engine import WatchfulSink, WatchfulSource, spec
+
+METHODS = ["direct", "separable"]
+
+
+def weights(shape, seed=0):
+    """Return weights of both signs, without any symmetry."""
+    return np.random.default_rng(seed).uniform(-1, 1, shape)
+
+
+def of_rank(rank, shape, seed=0):
+    return sum(np.outer(*(weights(side, seed + 2 * term + axis) for axis, side in enumerate(shape)))
+               for term in range(rank))  # fmt: skip
+
+
+def sparse_average(shape, seed, share=0.5):
+    random = np.random.default_rng(seed)
+    kernel = random.uniform(0, 1, shape) * (random.uniform(0, 1, shape) < share)
+    kernel.flat[random.integers(kernel.size)] = 1.0
+    return kernel / kernel.sum()
+
+
+def integers(shape, limit, seed=0):
+    return np.random.default_rng(seed).integers(-limit, limit, shape, endpoint=True).astype(float)
+
+
+def assert_like(result, exact, image, kernel, mode="reflect", cval=0.0):
+    """Assert that a result is as near to the exact one as the weights and its dtype demand."""
+    if result.dtype.kind == "f":
+        reach = tolerances.spread(image.astype(float), mode, cval) * max(1.0, np.abs(kernel).sum())
+        tolerances.assert_near(result, exact, reach)
+    else:
+        tolerances.assert_exact(result, exact, 0)
+
+
+def check(image, kernel, *, origin=(0, 0), mode="reflect", cval=0.0, method="direct"):
+    """Compare both functions with the oracle."""
+    for function, oracle in ((correlate, naive.correlate_kernel), (convolve, naive.convolve_kernel)):
+        result = function(image, kernel, origin=origin, mode=mode, cval=cval, method=method)
+        assert result.dtype == image.dtype
+        exact = oracle(image.astype(float), np.asarray(kernel, float), mode, cval, origin)
+        assert_like(result, exact, image, np.asarray(kernel, float), mode, cval)
+
+
+# ------------------------------------------------------------------------------------------------------- the oracle
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (2, 2), (1, 7), (8, 1), (3, 5), (4, 3), (6, 6), (31, 31)])
+def test_direct_is_like_the_oracle(shape, mode):
+    check(noise((37, 71), "float32"), weights(shape), mode=mode, cval=-3.5)
+    check(noise((40, 33), "float64"), weights(shape), mode=mode, cval=1e3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (2, 2), (1, 7), (8, 1), (3, 5), (4, 3), (6, 6), (31, 31)])
+def test_products_are_like_the_oracle(shape, mode):
+    for rank in (1, 2, 3):
+        check(noise((37, 71), "float32"), of_rank(rank, shape), mode=mode, cval=-3.5, method="separable")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype(dtype, method):
+    image = noise((35, 42), dtype)
+    for kernel in (np.outer([0.1, 0.4, 0.3, 0.2], [0.7, 0.2, 0.1]), np.outer([1.0, -1.0], [0.3, 0.6, 0.5])):
+        if dtype == "float16":
+            kernel = kernel / 4
+        check(image, kernel, method=method)
+        check(image, kernel, mode="constant", cval=1, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (1, 40), (40, 1), (2, 3), (3, 2), (7, 5)])
+def test_halos_larger_than_the_image(shape, mode, method):
+    image = noise(shape, "float64")
+    check(image, np.outer(weights(19), weights(24, 1)), mode=mode, cval=9.0, origin=(-9, 11), method=method)
+    check(image, np.outer(weights(2), weights(33, 1)), mode=mode, cval=9.0, origin=(-1, -16), method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(1, 401), (401, 1), (2, 400)])
+def test_long_kernels(shape, method):
+    kernel = np.outer(np.ones(shape[0]), weights(shape[1]) if shape[1] > 1 else [1.0])
+    kernel = kernel * (weights(shape[0], 3)[:, np.newaxis] if shape[0] > 2 else 1.0)
+    for image in (noise((70, 130), "float32"), noise((9, 1030), "uint8"), noise((500, 3), "float64")):
+        check(image, kernel / 8, mode="mirror", method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    origin=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
+    dtype=st.sampled_from(["bool", "uint8", "uint16", "int16", "int32", "float32", "float64"]),
+    mode=st.sampled_from(MODES),
+    seed=st.integers(0, 99),
+)
+def test_any_size_and_origin(method, shape, size, origin, dtype, mode, seed):
+    anchors = [int(share * side) - side // 2 for share, side in zip(origin, size, strict=True)]
+    kernel = of_rank(1, size, seed) if method == "separable" else weights(size, seed)
+    check(noise(shape, dtype, seed), kernel, origin=tuple(anchors), mode=mode, cval=1.0, method=method)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("origin", [0, (1, -1), (-2, 1)])
+@pytest.mark.parametrize("shape", [(5, 5), (4, 6), (7, 4)])
+def test_centres_and_edges_are_those_of_scipy(shape, origin, mode):
+    image, kernel = noise((30, 41), "float64"), weights(shape)
+    for ours, theirs in ((correlate, ndimage.correlate), (convolve, ndimage.convolve)):
+        expected = theirs(image, kernel, mode=mode, cval=2.5, origin=origin)
+        result = ours(image, kernel, origin=origin, mode=mode, cval=2.5, method="direct")
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kernel", [[[1, 2, 3]], np.array([[True, False]]), np.arange(6, dtype="uint16").reshape(2, 3)])
+def test_kernels_of_any_kind(kernel):
+    check(noise((12, 15), "float32"), kernel)
+    forwards, backwards = np.asfortranarray(np.asarray(kernel, "float16")), np.asarray(kernel)[::-1, ::-1]
+    expected = correlate(np.eye(9), kernel)
+    np.testing.assert_array_equal(correlate(np.eye(9), forwards), expected)
+    even = [-(1 - side % 2) for side in backwards.shape]
+    np.testing.assert_array_equal(convolve(np.eye(9), backwards, origin=tuple(even)), expected)
+
+
+def test_named_kernels_and_files(tmp_path):
+    image = noise((30, 31), "uint8")
+    np.save(tmp_path / "kernel.npy", [[1.0, 2.0, 5.0]])
+    expected = convolve(image, np.array([[0.125, 0.25, 0.625]]))
+    np.testing.assert_array_equal(convolve(image, tmp_path / "kernel.npy", normalize=True), expected)
+    np.testing.assert_array_equal(convolve(image, str(tmp_path / "kernel.npy"), normalize=True), expected)
+    box = ndimage.uniform_filter(image.astype(float), (3, 5))
+    assert tolerances.count_wrong(convolve(image, "box:3x5"), naive.as_pixels(box, "uint8")) <= 1
+
+
+def test_the_kernel_is_copied():
+    kernel = np.ones((1, 3))
+    filter = Convolution(kernel, correlate=True)
+    kernel[:] = 7
+    assert filter.weights.tolist() == [[1.0, 1.0, 1.0]]
+    assert not filter.weights.flags.writeable
+
+
+# ------------------------------------------------------------------------------------------- layouts, channels, out
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("channel_axis", [0, 1, -1])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+def test_channels_are_filtered_apart(channels, channel_axis, method):
+    for rank in (1, 2):
+        kernel = of_rank(rank, (4, 5))
+        for dtype in ("uint8", "float32"):
+            planes = [noise((70, 53), dtype, seed) for seed in range(channels)]
+            options = {"mode": "constant", "cval": 8, "method": method}
+            result = convolve(np.stack(planes, channel_axis), kernel, channel_axis=channel_axis, **options)
+            expected = np.stack([convolve(plane, kernel, **options) for plane in planes], channel_axis)
+            assert result.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_any_memory_layout_gives_the_same_bytes(method):
+    image = noise((71, 90), "float32")
+    for kernel in (of_rank(1, (3, 4)), of_rank(2, (5, 4))):
+        expected = convolve(image, kernel, method=method)
+        for layout in (np.asfortranarray(image), np.repeat(image, 2, 1)[:, ::2], image[::-1, ::-1].copy()[::-1, ::-1],
+                       image.astype(">f4"), np.pad(image, 9)[9:-9, 9:-9]):  # fmt: skip
+            assert convolve(layout, kernel, method=method).tobytes() == expected.tobytes()
+            out = np.empty((142, 90), "float32")[::2]
+            assert convolve(layout, kernel, method=method, out=out) is out
+            assert out.tobytes() == expected.tobytes()
+            changed = layout.copy(order="K")
+            assert convolve(changed, kernel, method=method, out=changed) is changed
+            np.testing.assert_array_equal(changed, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(1, 50), (50, 1), (2100, 1030)])
+def test_in_place(shape, method):
+    for kernel in (of_rank(1, (8, 5)), of_rank(2, (8, 5))):
+        for mode in ("wrap", "reflect"):
+            image = noise(shape, "float32")
+            expected = convolve(image, kernel, mode=mode, method=method)
+            convolve(image, kernel, mode=mode, method=method, out=image)
+            np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "out_dtype", ["bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64"]
+)
+def test_out_of_another_dtype(out_dtype, method):
+    for kernel in (of_rank(1, (3, 4)), of_rank(2, (3, 4))):
+        for dtype in ("uint8", "int16", "float32", "float64"):
+            image = noise((40, 33), dtype)
+            out = np.empty(image.shape, out_dtype)
+            correlate(image, kernel, method=method, out=out)
+            exact = naive.correlate_kernel(image.astype(float), kernel, "reflect")
+            if out_dtype != "float16" or np.abs(exact).max() < 6e4:
+                assert_like(out, exact, image, kernel)
+
+
+# --------------------------------------------------------------------------------------------------- exact integers
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("dtype", "limit"),
+    [("bool", 1e5), ("uint8", 3), ("uint8", 900), ("uint8", 1e9), ("uint16", 3), ("uint16", 1e8), ("int16", 5),
+     ("int16", 1e8), ("int32", 2), ("int32", 2e4), ("uint32", 2e4)],
+)  # fmt: skip
+def test_integers_are_exact(dtype, limit, mode):
+    image, kernel = noise((66, 41), dtype), integers((5, 6), int(limit))
+    exact = naive.convolve_kernel(image.astype(float), kernel, mode, 7.0)
+    for out_dtype in ("int64", "float64"):
+        for options in ({"method": "direct"}, {"exact": True}):
+            out = np.empty(image.shape, out_dtype)
+            np.testing.assert_array_equal(convolve(image, kernel, mode=mode, cval=7, out=out, **options), exact)
+    same = convolve(image, kernel, mode=mode, cval=7, exact=True)
+    np.testing.assert_array_equal(same, naive.as_pixels(exact, dtype))
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("uint8", 2**24), ("uint8", 2**53), ("int16", 2**24), ("int32", 2**53)])
+def test_sums_up_to_the_limit_are_exact(dtype, limit):
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    weight = limit // (high - low + max(high, -low))
+    image = np.where(noise((30, 30), "bool"), high, low).astype(dtype)
+    kernel = np.array([[weight // 2, -1, weight - weight // 2 - 3], [0, 1, 1]], float)
+    out = correlate(image, kernel, exact=True, out=np.empty(image.shape))
+    np.testing.assert_array_equal(out, naive.correlate_kernel(image.astype(float), kernel, "reflect"))
+
+
+@pytest.mark.parametrize("kernel", ["identity", [[0, 1, 0]], [[0, 1], [0, 0]], np.pad([[1]], 1), np.pad([[1]], (0, 4))])
+def test_moving_an_image_is_exact(kernel):
+    array = np.ones((1, 1)) if isinstance(kernel, str) else np.asarray(kernel, float)
+    for dtype in DTYPES:
+        image = noise((21, 34), dtype)
+        expected = naive.correlate_kernel(image.astype(float), array, "wrap")
+        if image.dtype.kind in "biu":
+            out = np.empty(image.shape)
+            assert (correlate(image, kernel, mode="wrap", method="direct", out=out) == expected).all(), dtype
+        assert (correlate(image, kernel, mode="wrap", method="direct") == expected.astype(dtype)).all(), dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kernel", "options"),
+    [
+        ("float32", [[1, 2]], {}),
+        ("float64", [[1, 2]], {}),
+        ("uint8", [[0.5, 1]], {}),
+        ("uint8", [[1, 2]], {"normalize": True}),
+        ("uint8", [[2**45, 1]], {}),
+        ("int32", [[2**21, 2**21]], {}),
+        ("int64", [[1, 2]], {}),
+        ("uint8", [[1, 2]], {"method": "separable"}),
+        ("uint8", [[1, 2]], {"mode": "constant", "cval": 0.5}),
+        ("uint8", [[1, 2]], {"mode": "constant", "cval": float("inf")}),
+        ("uint8", [[1, 2]], {"mode": "constant", "cval": 2**53}),
+    ],
+)
+def test_what_is_not_exact_is_refused(dtype, kernel, options):
+    image, out = np.ones((4, 5), dtype), np.full((4, 5), 5.0)
+    for method in {"auto", "direct", options.get("method", "auto")}:
+        if options.get("method") in (None, method):
+            with pytest.raises(UnsupportedError, match="exact"):
+                convolve(image, kernel, exact=True, out=out, **{"method": method, **options})
+    assert (out == 5).all()
+
+
+def test_only_what_lies_in_reach_decides_what_is_exact():
+    image = noise((9, 9), "uint8")
+    expected = convolve(image, [[1, 2]], exact=True)
+    np.testing.assert_array_equal(convolve(image, [[1, 2]], exact=True, cval=0.5), expected)
+
+
+# --------------------------------------------------------------------------------------------------- the same bytes
+
+
+def cut_up(filter, image, tile, bands, threads, **options):
+    """Yield an image filtered with tiles of so many columns: in memory, in bands or blocks, and as a stream."""
+    pixels = image if image.ndim == 3 else image[:, :, np.newaxis]
+    plan = plan_array(filter, describe(pixels), image.dtype, threads, **options)
+    out = np.zeros_like(pixels)
+    filter_array(dataclasses.replace(plan, tile=(plan.tile[0], 2 * tile)), pixels, out)
+    yield out
+    cut = Bands(2 * bands[0], 2 * bands[1], 0)
+    if options.get("mode") == "wrap":
+        cut = Bands(2 * bands[0], pixels.shape[1], 0)
+    description = dataclasses.replace(describe(pixels), grain=Grain(2, 2))
+    unlimited = Resources(threads, sys.maxsize)
+    plan = plan_stream(filter, description, description, unlimited, 0, **options)
+    if options.get("mode") != "wrap":
+        out = np.zeros_like(pixels)
+        filter_copied(
+            dataclasses.replace(plan, bands=cut, tile=(plan.tile[0], 2 * tile)), ArraySource(pixels), ArraySink(out)
+        )
+        yield out
+    source = WatchfulSource(pixels, grain=Grain(3, 5))
+    sink = WatchfulSink(spec(pixels, Grain(2, pixels.shape[1])), source=source)
+    plan = plan_stream(filter, source.images[0], sink.images[0], unlimited, 0, **options)
+    halo = plan.halo[0]
+    kept = min(pixels.shape[0], 4 * bands[0] + 2 * halo + 3)
+    cut = Bands(2 * bands[0], pixels.shape[1], -(-kept // 3) * 3)
+    filter_stream([dataclasses.replace(plan, bands=cut)], source, sink)
+    yield sink.results[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(
+    shape=st.tuples(st.integers(1, 150), st.integers(1, 300), st.integers(1, 3)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    rank=st.integers(1, 3),
+    dtype=st.sampled_from(["uint8", "uint16", "float32", "float64"]),
+    mode=st.sampled_from(MODES),
+    tile=st.integers(1, 160),
+    bands=st.tuples(st.integers(1, 80), st.integers(1, 160)),
+    threads=st.integers(1, 3),
+)
+def test_same_bytes_however_it_is_cut(method, shape, size, rank, dtype, mode, tile, bands, threads):
+    image, kernel = noise(shape, dtype), of_rank(rank, size)
+    options = {"mode": mode, "cval": 3.0, "method": method}
+    expected = convolve(image, kernel, channel_axis=-1, threads=1, **options)
+    for result in cut_up(Convolution(kernel), image, tile, bands, threads, **options):
+        assert result.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("threads", [2, 3, 50])
+def test_same_bytes_for_every_number_of_threads(threads, method):
+    image = noise((517, 901, 3), "float32")
+    image[100, 100] = np.nan
+    for kernel in (of_rank(1, (7, 6)), of_rank(2, (7, 6))):
+        expected = convolve(image, kernel, channel_axis=-1, method=method, threads=1)
+        result = convolve(image, kernel, channel_axis=-1, method=method, threads=threads)
+        assert result.tobytes() == expected.tobytes()
+
+
+# ------------------------------------------------------------------------------------- NaN, infinities, huge values
+
+
+def holed(shape, seed):
+    """Return weights of which about half are zero."""
+    kernel = weights(shape, seed)
+    kernel[np.random.default_rng(seed + 1).uniform(size=shape) < 0.5] = 0
+    kernel.flat[seed % kernel.size] = 0.75
+    return kernel
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (5, 1), (2, 2), (3, 3), (6, 5)])
+def test_special_pixels_reach_as_far_as_in_scipy(shape, mode, dtype):
+    for seed in range(6):
+        kernel = holed(shape, seed)
+        image = noise((36, 43), dtype, seed)
+        for function, theirs in ((correlate, ndimage.correlate), (convolve, ndimage.convolve)):
+            for special in (np.nan, np.inf, -np.inf):
+                spoilt = image.copy()
+                spoilt[[0, 17, 18, 35], [42, 20, 21, 5]] = special
+                with np.errstate(invalid="ignore"):
+                    expected = theirs(spoilt.astype(float), kernel, mode=mode)
+                result = function(spoilt, kernel, mode=mode, method="direct")
+                np.testing.assert_array_equal(np.isnan(result), np.isnan(expected))
+                for sign in (np.inf, -np.inf):
+                    np.testing.assert_array_equal(result == sign, expected == sign)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("holes", [False, True])
+def test_special_pixels_leave_all_others_alone(holes, special, dtype):
+    for shape in ((1, 5), (4, 1), (3, 3), (6, 5)):
+        for seed in range(6):
+            kernel = holed(shape, seed) if holes else weights(shape, seed)
+            image = noise((70, 143), dtype, seed)
+            spoilt = image.copy()
+            spoilt[33, 61] = special
+            before = convolve(image, kernel, method="direct")
+            after = convolve(spoilt, kernel, method="direct")
+            assert np.isfinite(after).sum() == image.size - np.count_nonzero(kernel)
+            assert after[np.isfinite(after)].tobytes() == before[np.isfinite(after)].tobytes()
+
+
+def test_special_pixels_fill_the_rectangle_of_products():
+    kernel = np.outer([1.0, 2.0, 1.0], [1.0, 2.0, 3.0, 1.0])
+    image = noise((40, 50), "float32")
+    image[20, 20] = np.nan
+    result = correlate(image, kernel, method="separable")
+    assert np.argwhere(np.isnan(result)).tolist() == [[row, column] for row in (19, 20, 21) for column in range(19, 23)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_special_values_beyond_the_edges(value, method):
+    result = correlate(np.ones((9, 9), "float32"), np.full((3, 3), 1 / 9), mode="constant", cval=value, method=method)
+    assert (result[1:-1, 1:-1] == 1).all()
+    edge = np.ones((9, 9), bool)
+    edge[1:-1, 1:-1] = False
+    np.testing.assert_array_equal(result[edge], value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("share", [0.2, 0.49, 0.99])
+def test_huge_values(share, dtype, method):
+    largest = float(np.finfo(dtype).max) * share
+    image = np.where(noise((45, 61), "bool"), largest, -largest).astype(dtype)
+    for kernel in (np.outer([0.25, 0.5, 0.25], [0.3, 0.7]), np.outer([0.1, 0.2, 0.3, 0.4], [1.0])):
+        result = convolve(image, kernel, method=method)
+        exact = naive.convolve_kernel(image.astype(float), kernel, "reflect")
+        np.testing.assert_allclose(result / largest, exact / largest, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_results_that_do_not_fit_saturate_or_are_infinite(method):
+    kernel = np.full((2, 2), 1e39)
+    for dtype, expected in (("uint8", 255), ("int16", 2**15 - 1), ("float32", np.inf)):
+        assert (convolve(np.ones((6, 7), dtype), kernel, method=method) == expected).all()
+    ones = convolve(np.full((6, 7), 1e-39), kernel, method=method)
+    np.testing.assert_allclose(ones, 4)
+    np.testing.assert_allclose(convolve(np.full((6, 7), 1e-300), np.full((1, 2), 1e300), method=method), 2)
+
+
+# --------------------------------------------------------------------------------------------------------- averages
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_flat_images_stay_flat(dtype, method):
+    averages = ["box:5x4", "box:1x9", "gaussian:2", "gaussian:0.7,4", "box:13x1"]
+    averages += [] if method == "separable" else ["disk:3.3", "motion:9,30deg", "sharpen", sparse_average((6, 7), 3)]
+    for value in noise((1, 2), dtype)[0] if dtype != "bool" else [False, True]:
+        image = np.full((37, 70), value, dtype)
+        for kernel in averages:
+            for mode in MODES:
+                result = convolve(image, kernel, mode=mode, cval=float(value), method=method)
+                assert result.tobytes() == image.tobytes(), (kernel, mode)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    seed=st.integers(0, 10**6),
+    share=st.sampled_from([0.2, 0.6, 1.0]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    low=st.floats(-1e6, 1e6, width=32),
+    extent=st.floats(0, 1e6, width=32),
+    extremes=st.booleans(),
+)
+def test_averages_stay_in_the_range_of_the_image(method, size, seed, share, dtype, low, extent, extremes):
+    random = np.random.default_rng(seed)
+    kernel = sparse_average(size, seed, share)
+    if method == "separable":
+        kernel = np.outer(sparse_average((size[0], 1), seed, share), sparse_average((1, size[1]), seed + 1, share))
+    picture = random.uniform(size=(40, 71))
+    image = np.where(picture < 0.5, low, low + extent) if extremes else low + extent * picture
+    image = image.astype(dtype)
+    result = convolve(image, kernel, mode="wrap", method=method)
+    assert image.min() <= result.min()
+    assert result.max() <= image.max()
+
+
+@pytest.mark.parametrize("side", [31, 63, 101])
+@pytest.mark.parametrize("method", METHODS)
+def test_large_averages(side, method):
+    image = noise((150, 140), "float32")
+    kernel = np.full((side, side), side**-2.0)
+    check(image, kernel, method=method)
+    corners = np.zeros((side, side))
+    corners[0, 0] = corners[-1, 0] = 0.5
+    check(image, corners, method=method)
+
+
+# ---------------------------------------------------------------------------------------------- products and choice
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_products_give_what_all_taps_give(rank, dtype):
+    for seed, shape in enumerate([(3, 3), (9, 4), (15, 33), (64, 3)]):
+        kernel, image = of_rank(rank, shape, seed), noise((90, 80), dtype)
+        kernel /= np.abs(kernel).sum()
+        exact = naive.convolve_kernel(image.astype(float), kernel, "mirror")
+        for method in METHODS:
+            assert_like(convolve(image, kernel, mode="mirror", method=method), exact, image, kernel, "mirror")
+
+
+def test_kernels_that_are_no_products_are_refused():
+    with pytest.raises(UnsupportedError, match=r"separable method cannot serve.*three products.*direct"):
+        convolve(np.zeros((9, 9)), np.eye(4), method="separable")
+    for method in ("separable", "direct"):
+        result = convolve(np.ones((5, 6)), np.zeros((3, 4)), method=method)
+        assert (result == 0).all()
+    with pytest.raises(UnsupportedError, match="multirate method cannot serve.*Gaussians"):
+        convolve(np.zeros((9, 9)), np.eye(4), method="multirate")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "method"),
+    [(np.outer(weights(31), weights(31, 1)), "separable"), (weights((3, 3)), "direct"), (np.eye(4), "direct"),
+     ("box:101", "separable"), ("gaussian:9", "separable"), (weights((2, 4000))[:, :1], "direct")],
+)  # fmt: skip
+def test_the_cheapest_method_is_chosen_and_explained(kernel, method):
+    image = np.zeros((2000, 3000, 1), "float32")
+    for asked in ("auto", method):
+        plan = plan_array(Convolution(kernel), describe(image), image.dtype, 1, method=asked)
+        if asked == method or method == "separable" or np.shape(kernel)[1] > 1:
+            assert plan.method == method
+        choices = json.loads(json.dumps(plan.as_dict()))["choices"]
+        methods = [choice for choice in choices if choice["subject"] == "method"]
+        assert {"separable", "multirate", "direct"} <= {choice["candidate"] for choice in methods}
+        assert [choice["candidate"] for choice in methods if choice["taken"]] == [plan.method]
+        lines = plan.explain().splitlines()
+        for choice in methods:
+            assert choice["reason"]
+            assert any(choice["candidate"] in line and choice["reason"] in line for line in lines)
+
+
+# ----------------------------------------------------------------------------------------------------------- colours
+
+
+def filter_png(directory, pixels, kernel, **options):
+    (directory / "in.png").write_bytes(imagecodecs.png_encode(pixels))
+    report = blurfast.filter_file(
+        directory / "in.png", directory / "out.png", Convolution(kernel), overwrite=True, **options
+    )
+    return imagecodecs.png_decode((directory / "out.png").read_bytes()), report.plans[0]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("kernel", ["box:4x3", "disk:2.5", [[0.1, 0.2], [0.3, 0.4]], [[0, 0, 1]]])
+def test_averages_weight_colours_by_opacity(tmp_path, kernel, dtype, channels):
+    pixels = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (70, 150, channels), endpoint=True).astype(dtype)
+    pixels[10:30, 20:60, -1] = 0
+    array = Convolution(kernel, correlate=True).weights
+    exact, opacity = pixels.astype(float), pixels[..., -1].astype(float)
+    sums = naive.convolve_kernel(opacity, array, "reflect")
+    for channel in range(channels - 1):
+        product = naive.convolve_kernel(exact[..., channel] * opacity, array, "reflect")
+        exact[..., channel] = product / np.maximum(sums, 1e-12)
+    exact[..., -1] = sums
+    visible = sums > np.iinfo(dtype).max / 100
+    for method in ("direct", "auto") if isinstance(kernel, str) and "disk" in kernel else ("direct", "separable"):
+        try:
+            result, _ = filter_png(tmp_path, pixels, kernel, method=method)
+        except UnsupportedError as error:
+            assert "sum of products" in str(error)  # noqa: PT017
+            continue
+        assert np.abs(result - np.rint(exact))[visible].max() <= 1
+        assert np.abs(result - np.rint(exact))[..., -1].max() <= 1
+
+
+@pytest.mark.parametrize("kernel", ["emboss", "sobel-x", "laplacian", "box:3"])
+def test_other_kernels_filter_all_channels_alike(tmp_path, kernel):
+    pixels = np.random.default_rng(3).integers(0, 256, (40, 50, 4)).astype(np.uint8)
+    for method in ("direct", "separable"):
+        options = {"alpha": "independent"} if kernel == "box:3" else {}
+        result, plan = filter_png(tmp_path, pixels, kernel, method=method, **options)
+        np.testing.assert_array_equal(result, convolve(pixels, kernel, channel_axis=-1, method=method))
+        noted = [choice for choice in plan.as_dict()["choices"] if choice["subject"] == "alpha"]
+        assert len(noted) == (kernel != "box:3")
+
+
+# -------------------------------------------------------------------------------------------------------- arguments
+
+WRONG = [
+    ({"kernel": [1, 2]}, ValueError, r"kernel has the shape \(2,\).*2-D"),
+    ({"kernel": np.ones((2, 2, 2))}, ValueError, "kernel has the shape"),
+    ({"kernel": np.ones((0, 2))}, ValueError, "kernel has the shape"),
+    ({"kernel": np.ones((1, 4002))}, ValueError, "kernel has the shape.*4001"),
+    ({"kernel": [[1, 2], [3]]}, (TypeError, ValueError), "kernel "),
+    ({"kernel": [[1j]]}, TypeError, "kernel has the dtype complex128.*real"),
+    ({"kernel": [["a"]]}, TypeError, "kernel has the dtype"),
+    ({"kernel": None}, TypeError, "kernel has the dtype object"),
+    ({"kernel": [[np.nan]]}, ValueError, "kernel .*finite"),
+    ({"kernel": [[1, np.inf]]}, ValueError, "kernel .*finite"),
+    ({"kernel": np.full((1, 1), np.longdouble("1e400"))}, ValueError, "kernel .*finite"),
+    ({"kernel": "disk"}, ValueError, "kernel is 'disk'.*disk:RADIUS"),
+    ({"kernel": "dsik:3"}, blurfast.errors.UnreadableError, "did you mean 'disk'"),
+    ({"kernel": "missing.npy"}, blurfast.errors.UnreadableError, "missing.npy"),
+    ({"origin": 2}, ValueError, "origin is 2.*from -1,-2 to 1,1"),
+    ({"origin": (0, -3)}, ValueError, r"origin is \(0, -3\).*from -1,-2 to 1,1"),
+    ({"origin": 0.5}, TypeError, "origin is 0.5.*integer"),
+    ({"origin": (0, 0, 0)}, ValueError, "origin has 3 values"),
+    ({"origin": 10**9}, ValueError, "origin is 1000000000"),
+    ({"origin": True}, TypeError, "origin is True"),
+    ({"kernel": [[1, -1]], "normalize": True}, ValueError, "normalize is True.*zero"),
+    ({"kernel": np.zeros((3, 3)), "normalize": True}, ValueError, "normalize is True.*zero"),
+    ({"image": np.zeros(5)}, ValueError, "image has 1 dimensions"),
+    ({"image": np.zeros((3, 3), complex)}, TypeError, "image .*complex128"),
+    ({"mode": "fold"}, ValueError, "mode is 'fold'"),
+    ({"cval": "3"}, TypeError, "cval is '3'"),
+    ({"method": "magic"}, ValueError, "method is 'magic'.*direct"),
+    ({"backend": "cuda"}, UnsupportedError, "CUDA"),
+    ({"threads": 0}, ValueError, "threads is 0"),
+    ({"channel_axis": 0}, ValueError, "image has 2 dimensions"),
+    ({"out": np.zeros((7, 6))}, ValueError, "out has the shape"),
+]
+
+
+@pytest.mark.parametrize("function", [convolve, correlate])
+@pytest.mark.parametrize(("arguments", "error", "message"), WRONG)
+def test_wrong_arguments_are_named(function, arguments, error, message):
+    with pytest.raises(error, match=message):
+        function(**{"image": np.zeros((6, 7)), "kernel": np.ones((3, 4))} | arguments)
+
+
+def test_weights_whose_sum_overflows_can_be_normalised():
+    result = convolve(np.array([[1.0, 3.0, 5.0]]), [[1e308, 1e308]], normalize=True, method="direct")
+    np.testing.assert_allclose(result, [[2.0, 4.0, 5.0]])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (5, 0, 3)])
+def test_empty_images(shape, method):
+    result = convolve(np.empty(shape, "uint8"), "box:3", channel_axis=-1 if len(shape) == 3 else None, method=method)
+    assert (result.shape, result.dtype) == (shape, np.uint8)
