@@ -31,6 +31,9 @@ MAX_SIGMA = 10_000.0
 MAX_ORDER = 3
 MAX_RADIUS = 100_000
 
+# No sum of products can be told to be nearer to a kernel than this share of its weights.
+_FINEST_SPLIT = 1e-14
+
 
 class Filter(Protocol):
     """What every filter can say of itself to the methods that may carry it out, for images of some dtypes.
@@ -228,6 +231,7 @@ class Convolution:
         """Check the arguments, and turn the kernel into the weights of a correlation."""
         weights = _checked_kernel(self.kernel)
         if self.normalize:
+            weights = weights / max(np.abs(weights).max(), np.finfo(np.float64).tiny)  # lest the sum overflow
             total = weights.sum()
             if abs(total) <= 1e-12 * np.abs(weights).sum():
                 raise ValueError("normalize is True, but the kernel's weights sum to zero")
@@ -251,8 +255,8 @@ class Convolution:
 
     @property
     def is_average(self) -> bool:
-        """Whether the weights sum to one, so that colours may be weighted by their opacity."""
-        return bool(abs(self.weights.sum() - 1) <= 1e-9)
+        """Whether the weights are shares of one, so that colours may be weighted by their opacity."""
+        return bool(self.weights.min() >= 0 and abs(self.weights.sum() - 1) <= 1e-9)
 
     @property
     def has_integer_weights(self) -> bool:
@@ -270,9 +274,13 @@ class Convolution:
         found = split(self.weights, tolerance)
         if found is None:
             return f"the kernel is not a sum of three products, to within {tolerance:.1g} of its weights"
+        terms = found.terms
+        if self.is_average and len(terms) == 1:  # then both factors are averages too, and a flat image stays flat
+            column, row = terms[0]
+            terms = ((column / column.sum(), row * column.sum()),)
         return tuple(
             (Resampler.anchored(column, self.anchor[0]), Resampler.anchored(row, self.anchor[1]))
-            for column, row in found.terms
+            for column, row in terms
         )
 
     def matrix(self, *dtypes: np.dtype[Any]) -> Kernel2D | str:
@@ -288,12 +296,16 @@ class Convolution:
 def _checked_kernel(kernel: ArrayLike) -> NDArray[np.float64]:
     if isinstance(kernel, str | os.PathLike):
         return load_kernel(kernel)
-    array = np.asarray(kernel)
+    try:
+        array = np.asarray(kernel)
+    except ValueError as error:
+        raise ValueError("kernel has rows of different lengths; they must be equally long") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"kernel has the dtype {array.dtype}; it must have real numbers")
     if array.ndim != 2 or array.size == 0 or max(array.shape) > LARGEST_SIDE:
         raise ValueError(f"kernel has the shape {array.shape}; it must be 2-D, with 1 to {LARGEST_SIDE} a side")
-    weights = array.astype(np.float64)
+    with np.errstate(over="ignore"):  # what is beyond float64 is refused below
+        weights = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(weights).all():
         raise ValueError("kernel has weights that are not finite; all must be")
     return weights
@@ -304,7 +316,7 @@ def _split_tolerance(dtypes: tuple[np.dtype[Any], ...]) -> float:
 
     A tenth of the default accuracy: most kernels either are such a sum or are far from it.
     """
-    return 0.1 * min(map(default_tolerance, dtypes))
+    return max(_FINEST_SPLIT, 0.1 * min(map(default_tolerance, dtypes)))
 
 
 @functools.lru_cache(maxsize=64)

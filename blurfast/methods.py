@@ -39,7 +39,9 @@ _MULTIRATE_COST_IN_TAPS = {2: 180, 4: 85, 8: 85, 16: 85}
 _MOST_TILE_ROWS = 256
 # By how much taps may be made smaller for averages to stay in range; with more taps than these they must be by more.
 _LARGEST_OVERSHOOT = 1e-6
+_TILES_PER_COLUMN = 4
 _MOST_TAPS_IN_FLOAT32 = 2500
+_LARGEST_WEIGHTS_IN_FLOAT32 = 1e30
 # What loading FFTW, and its plans, take.
 _FFTW_BYTES = 32 * MEGABYTE
 _MOST_TRANSFORM_BYTES = 48 * MEGABYTE
@@ -338,10 +340,11 @@ class DirectMethod:
         """The largest number that the arithmetic can meet, or None if it meets other numbers than integers."""
         image, filter = self.job.image, self.job.filter
         is_integer = image.dtype.kind in "biu" and isinstance(filter, Convolution) and filter.has_integer_weights
-        if not is_integer or image.alpha is not None or not float(self.job.cval).is_integer():
+        is_constant = self.job.mode == "constant"
+        if not is_integer or image.alpha is not None or (is_constant and not float(self.job.cval).is_integer()):
             return None
         limits = (0, 1) if image.dtype.kind == "b" else (np.iinfo(image.dtype).min, np.iinfo(image.dtype).max)
-        values = [*map(float, limits), *([self.job.cval] if self.job.mode == "constant" else [])]
+        values = [*map(float, limits), *([self.job.cval] if is_constant else [])]
         # Differences from the reference are as large as the range, and the reference's own share comes on top.
         magnitude = max(values) - min(values) + max(map(abs, values))
         return float(np.abs(self.kernel.weights).sum()) * magnitude
@@ -436,8 +439,11 @@ class FftMethod:
         return self._transform_for(self.job.image.height, self.job.image.width)
 
     def _transform_for(self, rows: int, columns: int) -> Transform:
-        """Return the best transform for windows of this size, one that `of` has found to exist."""
-        size = max(1, rows), max(1, columns)
+        """Return the best transform for windows of this size, one that `of` has found to exist.
+
+        It has some tiles to a column, whatever the number of threads, on which the result must not depend.
+        """
+        size = max(1, -(-rows // _TILES_PER_COLUMN)), max(1, columns)
         channels, itemsize = self.job.image.channels, self.sums.dtype.itemsize
         chosen = choose_transform(self.kernel.shape, channels, itemsize, size, _MOST_TRANSFORM_BYTES)
         assert chosen is not None, "a larger image allows no smaller transforms"
@@ -451,6 +457,10 @@ class FftMethod:
     def of(cls, job: Job, kernel: Kernel2D) -> FftMethod | str:
         """Return the method, or why it cannot serve."""
         method = cls(job, kernel)
+        if job.image.alpha is not None:
+            return "colours are weighted by opacity, and where there is little of it, transforms are not exact enough"
+        if job.mode == "constant" and not _is_like_pixels(job.cval, job.image.dtype):
+            return "transforms round relative to the largest number, and cval is far from the pixels"
         smallest = method.transform_of((2, 2))
         needed = sum(smallest.buffers.values())
         if needed > _MOST_TRANSFORM_BYTES:
@@ -467,15 +477,15 @@ class FftMethod:
 
     def tile(self, rows: int, columns: int, threads: int) -> tuple[int, int]:
         """See `Method`."""
-        return self._transform_for(_share(rows, threads), columns).tile
+        return self._transform_for(rows, columns).tile
 
     def least_rows(self, threads: int) -> int:
         """See `Method`: with low windows, the overlap would be most of each transform."""
-        return min(self.job.image.height, self.transform.tile[0] * threads)
+        return min(self.job.image.height, self.transform.tile[0] * _TILES_PER_COLUMN)
 
     def memory(self, rows: int, columns: int, threads: int) -> int:
         """See `Method`."""
-        return _FFTW_BYTES + self._transform_for(_share(rows, threads), columns).memory(threads)
+        return _FFTW_BYTES + self._transform_for(rows, columns).memory(threads)
 
     def kernels(self) -> list[Kernel]:
         """See `Method`."""
@@ -486,7 +496,7 @@ class FftMethod:
         assert tile is not None
         image = self.job.image
         settings = _operator_settings(self.job, self.sums)
-        operator = FftOperator(self.kernel, self.transform_of(tile), alpha=image.alpha, **settings)
+        operator = FftOperator(self.kernel, self.transform_of(tile), **settings)
         return Tiles(operator, image.height, image.width, tile[1])
 
 
@@ -536,11 +546,6 @@ def _fft(job: Job) -> Method | str:
     return kernel if isinstance(kernel, str) else FftMethod.of(job, kernel)
 
 
-def _share(rows: int, threads: int) -> int:
-    """Return the rows of a window that each thread gets, so that the transforms are not larger."""
-    return -(-rows // threads)
-
-
 def _operator_settings(job: Job, sums: Sums) -> dict[str, Any]:
     """Return what all operators are made with."""
     return {
@@ -553,10 +558,21 @@ def _operator_settings(job: Job, sums: Sums) -> dict[str, Any]:
     }
 
 
+def _is_like_pixels(value: float, dtype: np.dtype[Any]) -> bool:
+    """Return whether a value lies within the range of a dtype, or as far from it as it is wide."""
+    if dtype.kind == "f":
+        return math.isfinite(value)
+    limits = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
+    width = float(limits.max) - float(limits.min)
+    return limits.min - width <= value <= limits.max + width
+
+
 def _usual_sums(job: Job) -> Sums:
     sums = sum_dtype(*job.dtypes)
     if sums == np.float64:
         return Sums(sums, f"{job.image.dtype.name} pixels do not fit into float32")
+    if isinstance(job.filter, Convolution) and np.abs(job.filter.weights).sum() > _LARGEST_WEIGHTS_IN_FLOAT32:
+        return Sums(np.dtype(np.float64), "the weights do not fit into float32")
     return Sums(sums, f"exact enough for {job.target_dtype.name} pixels")
 
 

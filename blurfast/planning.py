@@ -204,7 +204,7 @@ def _opacity(filter: Filter, image: ImageSpec) -> tuple[ImageSpec, list[Choice]]
     """Weight colours by their opacity only where the filter averages: else there is no sum of weights to divide by."""
     if image.alpha is None or filter.is_average:
         return image, []
-    reason = "the filter's weights do not sum to one, so there is no average to weight by opacity"
+    reason = "the filter is not an average, so there is nothing to weight by opacity"
     return replace(image, alpha=None), [Choice("alpha", "independent", True, reason)]
 
 

@@ -129,13 +129,16 @@ def _slowness(sides: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def transform_for(tile: tuple[int, int], kernel: tuple[int, int], channels: int, itemsize: int) -> Transform:
-    """Return the smallest transform that yields a tile of at least so many rows and columns."""
+    """Return the fastest transform that yields a tile of at least so many rows and columns."""
     rows, columns = tile[0] + kernel[0] - 1, (tile[1] + kernel[1] - 1) * channels
-    return Transform(_next_good_size(rows), _next_good_size(columns), *kernel, channels, itemsize)
+    return Transform(_fast_size(rows), _fast_size(columns), *kernel, channels, itemsize)
 
 
-def _next_good_size(least: int) -> int:
-    return next(size for size in good_sizes(2 * least + 2) if size >= least)
+@functools.lru_cache(maxsize=4096)
+def _fast_size(least: int) -> int:
+    """Return the size from `least` on that takes the least time, which need not be the next."""
+    sizes = np.array([size for size in good_sizes(2 * least + 2) if size >= least], dtype=np.int64)
+    return int(sizes[np.argmin(sizes * np.sqrt(_slowness(sizes)))])
 
 
 @functools.lru_cache(maxsize=64)
@@ -168,7 +171,7 @@ def choose_transform(
     tile_columns = (columns // channels - kernel[1] + 1) // 2 * 2
     tile_count = -(-image[0] // tile_rows) * -(-image[1] // tile_columns)
     effort = _effort(rows, columns, itemsize) * tile_count
-    effort[2 * points * itemsize > most_bytes] = np.inf
+    effort[points * itemsize + rows * (columns // 2 + 1) * 2 * itemsize > most_bytes] = np.inf
     row, column = np.unravel_index(effort.argmin(), effort.shape)
     if not np.isfinite(effort[row, column]):
         return None
@@ -176,10 +179,13 @@ def choose_transform(
 
 
 def _candidate_sizes(kernel_side: int, image_side: int, channels: int) -> NDArray[np.int64]:
-    """Return the sizes worth trying along one side: from a tile of two pixels up to all of the image."""
-    least, enough = (kernel_side + 1) * channels, (image_side + image_side % 2 + kernel_side - 1) * channels
-    largest = _next_good_size(max(enough, least))
-    return np.array([size for size in good_sizes(largest) if size >= least], dtype=np.int64)
+    """Return the sizes worth trying along one side: those that `transform_for` has for tiles up to all of the image."""
+    enough = image_side + image_side % 2
+    tiles = {min(enough, max(2, size - size % 2)) for size in good_sizes(2 * enough)}
+    fast = {_fast_size((tile + kernel_side - 1) * channels) for tile in tiles}
+    # A size may have room for more than the tile that it was found for.
+    rooms = ((size // channels - kernel_side + 1) // 2 * 2 for size in fast)
+    return np.array(sorted({_fast_size((room + kernel_side - 1) * channels) for room in rooms}), dtype=np.int64)
 
 
 def largest_transform(

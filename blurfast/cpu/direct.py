@@ -139,10 +139,11 @@ class DirectOperator:
         )
         self._weighted = alpha is not None
         self._rounded = int(target_dtype.kind in "biu" and not self._weighted)
-        self._gain = np.array([exact_gain(weights)], dtype=sums)
-        self._reference = _reference(weights)
+        self._reference, self._is_shared = _reference(weights)
         taps = weights * (1.0 - overshoot(weights, sums))
-        self._taps = np.pad(taps, ((1, 1), (0, 0))).astype(sums)
+        with np.errstate(over="ignore"):  # the pixels are then infinite
+            self._gain = np.array([exact_gain(weights)]).astype(sums)
+            self._taps = np.pad(taps, ((1, 1), (0, 0))).astype(sums)
         stored = sums if self._weighted else target_dtype
         self._spare = functools.partial(aligned_zeros, (2 * _REGISTERS_PER_LINE * WIDEST_REGISTER,), stored)
         self._correlate, self._correlate_carefully = objects.load(self.geometry.kernels(pixel_dtype, target_dtype)[-2:])
@@ -182,7 +183,7 @@ class DirectOperator:
         rows, tile_columns, channels = target.shape
         sums = workspace.sums[0, :rows, : tile_columns * channels]
         self._filter(workspace, is_extreme, sums.reshape(rows, tile_columns, channels))
-        self._panels.finish(workspace.sums, 0.0, target)
+        self._panels.finish(workspace.sums, target)
 
     def _filter(self, workspace: DirectWorkspace, is_extreme: bool, target: Pixels) -> None:
         geometry = self.geometry
@@ -208,25 +209,27 @@ class DirectOperator:
             row_count,
             pixel_count * channels,
         )
-        if not is_extreme and geometry.tap_rows > 1:
+        if self._is_shared and not is_extreme:
             self._correlate(*source, reference, *destination)
-        else:  # also for a single row of taps, since then no pixel is seen by two rows of outputs
-            second = reference - pitch if geometry.tap_rows > 1 else reference
+        else:
+            second = reference - pitch if self._is_shared else reference
             self._correlate_carefully(*source, reference, second, *destination)
 
 
-def _reference(weights: NDArray[np.float64]) -> tuple[int, int]:
-    """Return the row and the column of the kernel that lie over the reference of two outputs, seen from the first.
+def _reference(weights: NDArray[np.float64]) -> tuple[tuple[int, int], bool]:
+    """Return the row and the column of the weight over the reference, and whether two outputs share it.
 
-    The second output lies one row below, so the reference is under its row before. The larger both weights are there,
-    the wider is the margin for rounding errors.
+    The second output lies one row below the first, so a shared reference is under its row before. The larger both
+    weights are there, the wider is the margin for rounding errors. Where no pixel has weight in both, as with a single
+    row of taps, each has its own.
     """
     magnitudes = np.abs(weights)
-    if len(weights) == 1:
-        return 0, int(magnitudes[0].argmax())
     shared = np.minimum(magnitudes[1:], magnitudes[:-1])
-    line, column = np.unravel_index(shared.argmax(), shared.shape)
-    return int(line) + 1, int(column)
+    if shared.any():
+        line, column = np.unravel_index(shared.argmax(), shared.shape)
+        return (int(line) + 1, int(column)), True
+    line, column = np.unravel_index(magnitudes.argmax(), magnitudes.shape)
+    return (int(line), int(column)), False
 
 
 def overshoot(weights: NDArray[np.float64], sums: np.dtype[Any]) -> float:
@@ -236,7 +239,7 @@ def overshoot(weights: NDArray[np.float64], sums: np.dtype[Any]) -> float:
     """
     if weights.min() < 0 or exact_gain(weights) != 1.0:
         return 0.0
-    line, column = _reference(weights)
-    margin = min(weights[line, column], weights[max(0, line - 1), column])
+    (line, column), is_shared = _reference(weights)
+    margin = min(weights[line, column], weights[line - is_shared, column])
     worst_rounding = (np.count_nonzero(weights) + 4) * float(np.finfo(sums).eps)
     return max(0.0, worst_rounding - float(margin))

@@ -7,6 +7,8 @@ The sizes are in `blurfast.transforms`; planning is in `wisdom`, and what become
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -25,6 +27,7 @@ from blurfast.weights import Kernel2D
 
 _MOST_SPECTRA_BYTES = 256 * 1024 * 1024
 _SAMPLE_STEP = 16
+_LARGEST_INTEGER = 2.0**64
 
 
 class FftWorkspace:
@@ -85,7 +88,10 @@ class FftOperator:
         self._panels = Panels(
             pixel_dtype=pixel_dtype, target_dtype=target_dtype, sums=sums, channels=channels, alpha=alpha, cval=cval
         )
-        self._gain = exact_gain(weights)
+        self._gain = sums.type(exact_gain(weights))
+        self._is_float = pixel_dtype.kind == "f" or not abs(cval) <= _LARGEST_INTEGER
+        # No sum of a transform overflows below.
+        self._largest_moderate = float(np.finfo(sums).max) / (4 * transform.points * max(1.0, np.abs(weights).sum()))
         self._spectrum = kernel_spectrum(weights, transform)
         self._contributions = Contributions(weights, transform)
 
@@ -125,15 +131,19 @@ class FftOperator:
         used = tile[: row_map.size, : columns.count * self._channels]
         tile[row_map.size :] = 0
         tile[:, used.shape[1] :] = 0
-        is_extreme = self._panels.pack(pixels, row_map, columns, first_column, tile)
-        reference = _reference(used)
-        if is_extreme:
-            self._filter_extreme(used, reference, workspace)
-        else:
-            # Transforms round relative to the largest element, so it pays that flat parts are zeros; exact ones.
-            used -= reference
-            self._transform_tile(workspace)
-        self._panels.finish(tile[np.newaxis], float(self._gain * reference), target)
+        self._panels.pack(pixels, row_map, columns, first_column, tile)
+        pixels_used = used.reshape(row_map.size, columns.count, self._channels)
+        references = _references(pixels_used)
+        # Transforms round relative to the largest element, so it pays that flat parts are zeros; and they stay exact.
+        with np.errstate(invalid="ignore", over="ignore"):  # what comes of infinite pixels is replaced
+            largest = max(float(used.max()), -float(used.min()))
+            if self._is_float and not largest < self._largest_moderate:
+                self._filter_extreme(pixels_used, references, workspace, target.shape)
+            else:
+                used -= np.tile(references, columns.count)
+                self._transform_tile(workspace)
+                tile[: target.shape[0], : used.shape[1]] += np.tile(self._gain * references, columns.count)
+        self._panels.finish(tile[np.newaxis], target)
 
     def _transform_tile(self, workspace: FftWorkspace) -> None:
         """Replace the tile by its correlation with the kernel."""
@@ -141,31 +151,45 @@ class FftOperator:
         np.multiply(workspace.spectrum, self._spectrum, out=workspace.spectrum)
         workspace.backward.execute()
 
-    def _filter_extreme(self, used: NDArray[Any], reference: Any, workspace: FftWorkspace) -> None:
-        """Filter a tile with NaN, infinite or huge pixels: the first two apart, and the last ones scaled down."""
-        special = self._contributions.of(used)
-        used[~np.isfinite(used)] = reference
-        down = np.ldexp(used.dtype.type(1), np.finfo(used.dtype).minexp)
-        used *= down
-        used -= reference * down
+    def _results(self, workspace: FftWorkspace, shape: tuple[int, ...]) -> Pixels:
+        """Return the part of the tile that holds results."""
+        rows, columns, channels = shape
+        return workspace.tile[:rows, : columns * channels].reshape(shape)
+
+    def _filter_extreme(
+        self, pixels: Pixels, references: NDArray[Any], workspace: FftWorkspace, shape: tuple[int, ...]
+    ) -> None:
+        """Filter a tile with NaN, infinite or huge pixels: the first two apart, the last ones scaled down."""
+        rows, columns, channels = shape
+        special = self._contributions.of(pixels.reshape(pixels.shape[0], -1))[:rows, : columns * channels]
+        np.copyto(pixels, references, where=~np.isfinite(pixels))
+        largest = max(float(pixels.max()), -float(pixels.min()), self._largest_moderate)
+        down = np.ldexp(pixels.dtype.type(1), -math.ceil(math.log2(largest / self._largest_moderate)))
+        pixels *= down
+        references = references * down
+        pixels -= references
         self._transform_tile(workspace)
-        with np.errstate(over="ignore"):  # a result that is too large is infinite
-            workspace.tile /= down
-        np.copyto(workspace.tile, special, where=special != 0)
+        results = self._results(workspace, shape)
+        results += self._gain * references
+        results /= down
+        special = special.reshape(shape)
+        np.copyto(results, special, where=special != 0)
 
 
-def _reference(tile: NDArray[Any]) -> Any:
-    """Return a value that is typical of a tile, and the very value of a flat one."""
-    sample = tile[::_SAMPLE_STEP, ::_SAMPLE_STEP]
-    finite = sample[np.isfinite(sample)]
-    if finite.size == 0:
-        return tile.dtype.type(0)
-    middle = np.partition(finite, finite.size // 2)[finite.size // 2]
-    return tile.dtype.type(middle)
+def _references(pixels: Pixels) -> NDArray[Any]:
+    """Return a value that is typical of each channel of a tile, and the very value where it is flat."""
+    sample = pixels[::_SAMPLE_STEP, ::_SAMPLE_STEP].reshape(-1, pixels.shape[2])
+    middle = np.sort(sample, axis=0)[len(sample) // 2]
+    return np.where(np.isfinite(middle), middle, 0).astype(pixels.dtype)
 
 
 _spectra: OrderedDict[tuple[bytes, Transform], NDArray[Any]] = OrderedDict()
 _spectra_lock = threading.Lock()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_spectra_lock.acquire, after_in_parent=_spectra_lock.release, after_in_child=_spectra_lock.release
+    )
 
 
 def kernel_spectrum(weights: NDArray[np.float64], transform: Transform) -> NDArray[Any]:
@@ -179,11 +203,13 @@ def kernel_spectrum(weights: NDArray[np.float64], transform: Transform) -> NDArr
         if key in _spectra:
             _spectra.move_to_end(key)
             return _spectra[key]
-    spread = np.zeros((transform.rows, transform.columns))
     rows, columns = weights.shape
-    spread[:rows, : columns * transform.channels : transform.channels] = weights
-    complex_dtype = np.complex64 if transform.itemsize == 4 else np.complex128
-    spectrum = (np.fft.rfft2(spread).conj() / transform.points).astype(complex_dtype)
+    spread = np.zeros((rows, transform.columns))
+    spread[:, : columns * transform.channels : transform.channels] = weights
+    spectrum = np.fft.fft(np.fft.rfft(spread), n=transform.rows, axis=0)
+    np.conjugate(spectrum, out=spectrum)
+    spectrum /= transform.points
+    spectrum = spectrum.astype(np.complex64 if transform.itemsize == 4 else np.complex128, copy=False)
     spectrum.flags.writeable = False  # it is shared
     with _spectra_lock:
         _spectra[key] = spectrum

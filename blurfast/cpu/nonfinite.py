@@ -6,7 +6,8 @@ put in afterwards. So they reach exactly as far as the weights that are not zero
 
 from __future__ import annotations
 
-import functools
+import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,16 @@ from blurfast.transforms import Transform
 # Counts are whole numbers, but for the rounding of the transforms.
 _ONE_AT_LEAST = 0.5
 
+# These transforms take several times the memory of the tile's own, so threads take turns.
+_one_at_a_time = threading.Lock()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_one_at_a_time.acquire,
+        after_in_parent=_one_at_a_time.release,
+        after_in_child=_one_at_a_time.release,
+    )
+
 
 class Contributions:
     """Finds what NaN and infinite pixels of a tile contribute to the results of a correlation."""
@@ -25,7 +36,7 @@ class Contributions:
         self._weights = weights
         self._transform = transform
 
-    @functools.cached_property
+    @property
     def _masks(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The spectra of where the weights are positive, and where they are negative."""
         return self._spectrum_of(self._weights > 0), self._spectrum_of(self._weights < 0)
@@ -38,6 +49,10 @@ class Contributions:
 
     def of(self, tile: NDArray[Any]) -> NDArray[Any]:
         """Return NaN or an infinity where a result has one, and zero elsewhere, for all points of the transform."""
+        with _one_at_a_time:
+            return self._find(tile)
+
+    def _find(self, tile: NDArray[Any]) -> NDArray[Any]:
         positive, negative = self._masks
         upwards, downwards, unknown = (
             self._spectrum(mask) for mask in (tile == np.inf, tile == -np.inf, np.isnan(tile))

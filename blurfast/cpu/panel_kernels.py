@@ -15,7 +15,6 @@ from numba import njit, types
 from blurfast.cpu.separable_kernels import OPTIONS, multiply_by_alpha, pack_line
 from blurfast.cpu.simd import (
     add,
-    broadcast,
     lanes_of,
     load,
     mark_extreme,
@@ -82,19 +81,18 @@ def survey(panel, panel_pitch, row_count, element_count, marks):
 
 
 @njit(**OPTIONS)
-def finish_row(sums, sum_start, tile_size, tile_count, offsets, target, target_start, element_count):
+def finish_row(sums, sum_start, tile_size, tile_count, target, target_start, element_count):
     """Add up the tiles along one row, and round to pixels."""
     lanes = lanes_of(sums)
-    offset = broadcast(offsets, 0)
     element = 0
     while element + lanes <= element_count:
-        total = add(load(sums, sum_start + element), offset)
+        total = load(sums, sum_start + element)
         for tile in range(1, tile_count):
             total = add(total, load(sums, sum_start + tile * tile_size + element))
         store_pixels(target, target_start + element, total)
         element += lanes
     while element < element_count:
-        value = read(sums, sum_start + element) + read(offsets, 0)
+        value = read(sums, sum_start + element)
         for tile in range(1, tile_count):
             value += read(sums, sum_start + tile * tile_size + element)
         write_pixel(target, target_start + element, value)
@@ -102,17 +100,15 @@ def finish_row(sums, sum_start, tile_size, tile_count, offsets, target, target_s
 
 
 @njit(**OPTIONS)
-def finish_weighted_row(
-    sums, sum_start, tile_size, tile_count, offsets, target, target_start, pixel_count, channels, alpha
-):
+def finish_weighted_row(sums, sum_start, tile_size, tile_count, target, target_start, pixel_count, channels, alpha):
     """Add up the tiles along one row, divide colours by the sum of their weights, and round to pixels."""
     for pixel in range(pixel_count):
         first = sum_start + pixel * channels
-        weight = read(sums, first + alpha) + read(offsets, 0)
+        weight = read(sums, first + alpha)
         for tile in range(1, tile_count):
             weight += read(sums, first + alpha + tile * tile_size)
         for channel in range(channels):
-            value = read(sums, first + channel) + read(offsets, 0)
+            value = read(sums, first + channel)
             for tile in range(1, tile_count):
                 value += read(sums, first + channel + tile * tile_size)
             if channel != alpha:
@@ -120,10 +116,8 @@ def finish_weighted_row(
             write_pixel(target, target_start + pixel * channels + channel, value)
 
 
-def finish(
-    sums, sum_pitch, tile_size, tile_count, offsets, channels, alpha, target, target_pitch, row_count, pixel_count
-):
-    """Add up `tile_count` tiles that lie `tile_size` apart, and `offsets[0]`, and write the pixels.
+def finish(sums, sum_pitch, tile_size, tile_count, channels, alpha, target, target_pitch, row_count, pixel_count):
+    """Add up `tile_count` tiles that lie `tile_size` apart, and write the pixels.
 
     With an `alpha` of at least 0, the weighting that `pack` has done is undone. Where nothing is opaque there is no
     colour, and the colours become zero.
@@ -131,9 +125,9 @@ def finish(
     for row in range(row_count):
         start, to = row * sum_pitch, row * target_pitch
         if alpha < 0:
-            finish_row(sums, start, tile_size, tile_count, offsets, target, to, pixel_count * channels)
+            finish_row(sums, start, tile_size, tile_count, target, to, pixel_count * channels)
         else:
-            finish_weighted_row(sums, start, tile_size, tile_count, offsets, target, to, pixel_count, channels, alpha)
+            finish_weighted_row(sums, start, tile_size, tile_count, target, to, pixel_count, channels, alpha)
 
 
 def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]]:
@@ -145,5 +139,5 @@ def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]
             (pixels, size, maps, size, maps, size, maps, size, size, size, size, lines, lines, size),
         ),
         "survey": (survey, (lines, size, size, size, lines)),
-        "finish": (finish, (lines, size, size, size, lines, size, size, pixels, size, size, size)),
+        "finish": (finish, (lines, size, size, size, size, size, pixels, size, size, size)),
     }

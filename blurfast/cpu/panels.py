@@ -151,18 +151,16 @@ class Panels:
         self._survey(panel.ctypes.data, pitch, row_map.size, columns.count * self.channels, marks.ctypes.data)
         return bool(marks.any())
 
-    def finish(self, sums: NDArray[Any], offset: float, target: Pixels) -> None:
-        """Add up the tiles of `sums`, shaped (tiles, rows, elements), and `offset`, and write them as pixels."""
+    def finish(self, sums: NDArray[Any], target: Pixels) -> None:
+        """Add up the tiles of `sums`, shaped (tiles, rows, elements), and write them as pixels."""
         rows, columns = target.shape[:2]
         assert rows <= sums.shape[1], "fewer rows of sums than of pixels"
         assert columns * self.channels <= sums.shape[2], "fewer columns of sums than of pixels"
-        offsets = np.array([offset], dtype=sums.dtype)
         self._finish(
             sums.ctypes.data,
             sums.strides[1] // sums.itemsize,
             sums.strides[0] // sums.itemsize,
             sums.shape[0],
-            offsets.ctypes.data,
             self.channels,
             self._alpha,
             target.ctypes.data,

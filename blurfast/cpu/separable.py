@@ -242,7 +242,7 @@ class Pass:
             resampler.up,
             resampler.down,
             start % resampler.up,
-            resampler.reference,
+            reference_tap(resampler),
             self.gain.ctypes.data,
             int(self.rounded),
         )
@@ -258,12 +258,30 @@ def overshoot(resampler: Resampler, sums: np.dtype[Any]) -> float:
     taps = resampler.taps
     if np.any(taps < 0) or resampler.is_identity:
         return 0.0
-    # The reference is the first output's of a pair; for the second one it lies `shift` before its middle.
-    # (Along rows every output has its own middle, which is no worse.)
-    shift = resampler.down if resampler.up == 1 else 0
-    margin = min(taps[:, resampler.reference].min(), taps[:, resampler.reference - shift].min())
+    reference, shift = reference_tap(resampler), _shift(resampler)
+    margin = min(taps[:, reference].min(), taps[:, reference - shift].min())
     worst_rounding = (resampler.tap_count + 4) * float(np.finfo(sums).eps)
     return max(0.0, worst_rounding - float(margin))
+
+
+def reference_tap(resampler: Resampler) -> int:
+    """Return the tap of the pixel that sums are relative to, seen from the first output of a pair.
+
+    For an average it is the one whose weights in both outputs are the largest; else the output's own.
+    """
+    taps, shift = resampler.taps, _shift(resampler)
+    if resampler.up > 1 or np.any(taps < 0) or resampler.tap_count <= shift:
+        return resampler.reference
+    shared = np.minimum(taps[0, shift:], taps[0, : resampler.tap_count - shift])
+    return int(shared.argmax()) + shift
+
+
+def _shift(resampler: Resampler) -> int:
+    """Return by how many lines the inputs of a pair's second output lie behind the first one's.
+
+    (Along rows every output has its own reference, which is no worse.)
+    """
+    return resampler.down if resampler.up == 1 else 0
 
 
 def exact_gain(taps: NDArray[np.float64]) -> float:
@@ -413,7 +431,7 @@ class SeparableOperator:
                 self._outside_filtered.ctypes.data,
                 horizontal.taps.ctypes.data,
                 horizontal.resampler.tap_count,
-                horizontal.resampler.reference,
+                reference_tap(horizontal.resampler),
                 horizontal.gain.ctypes.data,
                 int(horizontal.rounded),
                 scratch["tail"],

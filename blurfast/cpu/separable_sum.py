@@ -76,7 +76,7 @@ class SeparableSumOperator:
         for operator, sums in zip(self._operators, workspace.sums, strict=True):
             tile = sums[:rows, : tile_columns * self._channels].reshape(rows, tile_columns, self._channels)
             operator(pixels, row_map, row_start, columns, first_column, tile, workspace.filter)
-        self._panels.finish(workspace.sums, 0.0, target)
+        self._panels.finish(workspace.sums, target)
 
 
 def sum_workspace_bytes(geometry: Geometry, term_count: int, tile_columns: int) -> int:

@@ -6,6 +6,7 @@ carries a checksum, so a damaged or foreign one is replaced, never taken.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -23,6 +24,8 @@ Effort = Literal["estimate", "measure", "patient"]
 
 _lock = threading.Lock()
 _loaded = False
+_may_save = True
+_kept = b""
 _planned: set[tuple[object, ...]] = set()
 
 if hasattr(os, "register_at_fork"):
@@ -65,7 +68,7 @@ def wisdom_path() -> Path:
 
 
 def _load(pyfftw: Any) -> None:
-    global _loaded
+    global _loaded, _kept
     if _loaded:
         return
     _loaded = True
@@ -76,19 +79,29 @@ def _load(pyfftw: Any) -> None:
     checksum, _, payload = text.partition(b"\n")
     if checksum == _checksum(pyfftw, payload):
         pyfftw.import_wisdom(tuple(part.encode() for part in json.loads(payload)))
+        _kept = payload
     else:
         logger.info("%s is damaged or from another machine, and is made anew", wisdom_path())
 
 
 def _save(pyfftw: Any) -> None:
+    global _may_save, _kept
+    if not _may_save:
+        return
     payload = json.dumps([part.decode() for part in pyfftw.export_wisdom()]).encode()
+    if payload == _kept:
+        return
     path = wisdom_path()
     partial = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(_checksum(pyfftw, payload) + b"\n" + payload)
         partial.replace(path)
+        _kept = payload
     except OSError as error:
+        _may_save = False
+        with contextlib.suppress(OSError):
+            partial.unlink()
         logger.warning("transforms are planned anew in each run, since %s cannot be kept: %s", path, error)
 
 
