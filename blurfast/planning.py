@@ -276,8 +276,8 @@ def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
     """Return ways to cut the image into windows, the preferred one first."""
     image, halo = plan.image, plan.halo
     unit = math.lcm(2, target.grain.rows)
-    preferred = max(_PREFERRED_BAND_BYTES // max(1, image.row_bytes), plan.operation.least_rows(plan.threads))
-    preferred = -(-preferred // unit) * unit
+    preferred = _PREFERRED_BAND_BYTES // max(1, image.row_bytes) // unit * unit
+    preferred = max(preferred, -(-plan.operation.least_rows(plan.threads) // unit) * unit)
     rows = min(max(unit, preferred), -(-image.height // unit) * unit)
     candidates = []
     while True:

@@ -25,7 +25,7 @@ from blurfast.pixels import Pixels
 from blurfast.transforms import Transform
 from blurfast.weights import Kernel2D
 
-_MOST_SPECTRA_BYTES = 256 * 1024 * 1024
+_MOST_SPECTRA_BYTES = 64 * 1024 * 1024
 _SAMPLE_STEP = 16
 _LARGEST_INTEGER = 2.0**64
 
