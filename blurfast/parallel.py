@@ -55,10 +55,19 @@ def run_all(tasks: Iterable[Task], threads: int) -> None:
         failures.append(interrupt)  # stops the helpers, which may write into the caller's memory
         raise
     finally:
-        for helper in helpers:
-            helper.join()
+        _wait_for(helpers, failures)
     if failures:
         raise failures[0]
+
+
+def _wait_for(helpers: list[threading.Thread], failures: list[BaseException]) -> None:
+    """Wait until all helpers have ended, even if that is interrupted: they may write into the caller's memory."""
+    for helper in helpers:
+        while helper.is_alive():
+            try:
+                helper.join()
+            except BaseException as interrupt:  # noqa: BLE001 - raised by the caller, once all have ended
+                failures.append(interrupt)
 
 
 def _start_helpers(count: int, work: Task, helpers: list[threading.Thread]) -> None:
