@@ -58,7 +58,7 @@ def assert_like(result, exact, image, kernel, mode="reflect", cval=0.0):
         tolerances.assert_exact(result, exact, 0)
 
 
-def check(image, kernel, *, origin=(0, 0), mode="reflect", cval=0.0):
+def assert_like_oracle(image, kernel, *, origin=(0, 0), mode="reflect", cval=0.0):
     for function, oracle in ((correlate, naive.correlate_kernel), (convolve, naive.convolve_kernel)):
         result = function(image, kernel, origin=origin, mode=mode, cval=cval, method="fft")
         assert result.dtype == image.dtype
@@ -86,9 +86,9 @@ def filtered(plan, pixels):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_like_the_oracle(shape, mode):
-    check(noise((61, 83), "float32"), weights(shape), mode=mode, cval=-3.5)
+    assert_like_oracle(noise((61, 83), "float32"), weights(shape), mode=mode, cval=-3.5)
     if max(shape) < 50:
-        check(noise((40, 37), "float64"), weights(shape), mode=mode, cval=1e3)
+        assert_like_oracle(noise((40, 37), "float64"), weights(shape), mode=mode, cval=1e3)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -96,20 +96,20 @@ def test_like_the_oracle(shape, mode):
 def test_every_dtype(dtype, mode):
     image = noise((53, 71), dtype)
     for kernel in (average((5, 6)), average((31, 31)), weights((3, 7))):
-        check(image, kernel, mode=mode, cval=1)
+        assert_like_oracle(image, kernel, mode=mode, cval=1)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 3), (7, 5)])
 @pytest.mark.parametrize("mode", MODES)
 def test_kernels_larger_than_the_image(shape, mode):
     image = noise(shape, "float64")
-    check(image, weights((19, 24)), mode=mode, cval=9.0, origin=(-9, 11))
-    check(image, weights((2, 33)), mode=mode, cval=9.0, origin=(-1, -16))
+    assert_like_oracle(image, weights((19, 24)), mode=mode, cval=9.0, origin=(-9, 11))
+    assert_like_oracle(image, weights((2, 33)), mode=mode, cval=9.0, origin=(-1, -16))
 
 
 @pytest.mark.parametrize("origin", [(0, 0), (-15, 14), (15, -15), (3, -8)])
 def test_origins(origin):
-    check(noise((64, 50), "float32"), weights((31, 30)), origin=origin, mode="mirror")
+    assert_like_oracle(noise((64, 50), "float32"), weights((31, 30)), origin=origin, mode="mirror")
 
 
 @pytest.mark.parametrize("kernel", [average((101, 99)), average((40, 40)), np.full((2, 2), 0.25), weights((9, 8))])
@@ -135,7 +135,7 @@ def test_few_of_many_integers_are_off_by_one(dtype, kernel):
 )
 def test_any_size_and_origin(shape, size, origin, dtype, mode, seed):
     anchors = [int(share * side) - side // 2 for share, side in zip(origin, size, strict=True)]
-    check(noise(shape, dtype, seed), weights(size, seed), origin=tuple(anchors), mode=mode, cval=1.0)
+    assert_like_oracle(noise(shape, dtype, seed), weights(size, seed), origin=tuple(anchors), mode=mode, cval=1.0)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -523,7 +523,7 @@ def test_spectra_of_different_kernels_are_not_mixed_up(monkeypatch):
     kernel = weights((4, 4))
     image = noise((30, 30), "float64")
     for variant in (kernel, kernel.T, kernel.T.copy(), kernel[::-1], kernel.reshape(2, 8), kernel.reshape(8, 2)):
-        check(image, variant)
+        assert_like_oracle(image, variant)
     rows, columns = (transform_for((32, 32), shape, 1, 8) for shape in ((2, 8), (8, 2)))
     assert not np.array_equal(
         kernel_spectrum(kernel.reshape(2, 8), rows)[:30, :15], kernel_spectrum(kernel.reshape(8, 2), columns)[:30, :15]

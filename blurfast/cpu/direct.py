@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blurfast.boundary import IndexMap, Mode, index_map
+from blurfast.boundary import IndexMap, Mode
 from blurfast.cpu.catalogue import Kernel
-from blurfast.cpu.panels import WIDEST_REGISTER, PanelColumns, Panels, aligned_zeros, panel_kernels
+from blurfast.cpu.panels import WIDEST_REGISTER, PanelColumns, Panels, aligned_zeros, padded_sources, panel_kernels
 from blurfast.cpu.separable import even, exact_gain, odd_pitch
 from blurfast.pixels import Pixels
 
@@ -150,16 +150,14 @@ class DirectOperator:
 
     def plan_columns(self, column_start: int, column_stop: int, width: int) -> PanelColumns:
         """Prepare the columns of the tiles that span `column_start` to `column_stop`."""
-        first = column_start - self._anchor[1]
-        sources = index_map(
-            first, column_stop - column_start + first + self.geometry.tap_columns - 1, width, self._mode
+        sources = padded_sources(
+            column_start, column_stop, self._anchor[1], self.geometry.tap_columns, width, self._mode
         )
         return PanelColumns.of_sources(column_start, column_stop, sources)
 
     def row_map(self, row_start: int, row_stop: int, height: int) -> IndexMap:
         """Return the source rows that the results from `row_start` (even) to `row_stop` depend on."""
-        first = row_start - self._anchor[0]
-        return index_map(first, row_stop - row_start + first + self.geometry.tap_rows - 1, height, self._mode)
+        return padded_sources(row_start, row_stop, self._anchor[0], self.geometry.tap_rows, height, self._mode)
 
     def workspace(self, tile_columns: int) -> DirectWorkspace:
         """Return the scratch memory for one thread."""

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blurfast.boundary import IndexMap, Mode, index_map
+from blurfast.boundary import IndexMap, Mode
 from blurfast.cpu.nonfinite import Contributions
-from blurfast.cpu.panels import PanelColumns, Panels
+from blurfast.cpu.panels import PanelColumns, Panels, padded_sources
 from blurfast.cpu.separable import exact_gain
 from blurfast.cpu.wisdom import Effort, aligned_empty, plan_transforms
 from blurfast.pixels import Pixels
@@ -102,15 +102,14 @@ class FftOperator:
 
     def plan_columns(self, column_start: int, column_stop: int, width: int) -> PanelColumns:
         """Prepare the columns of the tiles that span `column_start` to `column_stop`."""
-        first = column_start - self._anchor[1]
-        last = first + column_stop - column_start + self._transform.kernel_columns - 1
-        return PanelColumns.of_sources(column_start, column_stop, index_map(first, last, width, self._mode))
+        sources = padded_sources(
+            column_start, column_stop, self._anchor[1], self._transform.kernel_columns, width, self._mode
+        )
+        return PanelColumns.of_sources(column_start, column_stop, sources)
 
     def row_map(self, row_start: int, row_stop: int, height: int) -> IndexMap:
         """Return the source rows that the results from `row_start` to `row_stop` depend on."""
-        first = row_start - self._anchor[0]
-        last = first + row_stop - row_start + self._transform.kernel_rows - 1
-        return index_map(first, last, height, self._mode)
+        return padded_sources(row_start, row_stop, self._anchor[0], self._transform.kernel_rows, height, self._mode)
 
     def workspace(self, tile_columns: int) -> FftWorkspace:
         """Return the buffers for one thread."""

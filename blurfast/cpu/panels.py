@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blurfast.boundary import OUTSIDE, IndexMap
+from blurfast.boundary import OUTSIDE, IndexMap, Mode, index_map
 from blurfast.cpu.catalogue import Kernel
 from blurfast.pixels import Pixels
 
@@ -26,6 +26,19 @@ def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     memory = np.zeros(count + CACHE_LINE, dtype=np.uint8)
     start = -memory.ctypes.data % CACHE_LINE
     return memory[start : start + count].view(dtype).reshape(shape)
+
+
+def padded_sources(start: int, stop: int, anchor: int, tap_count: int, length: int, mode: Mode) -> IndexMap:
+    """Return the source rows, or columns, that a tile's results from `start` to `stop` depend on.
+
+    Parameters
+    ----------
+    anchor
+        The tap, of `tap_count`, that lies over the output's own position.
+    length, mode
+        Of the image in this direction, and what lies beyond.
+    """
+    return index_map(start - anchor, stop - anchor + tap_count - 1, length, mode)
 
 
 @dataclass(frozen=True)
