@@ -5,8 +5,8 @@ from __future__ import annotations
 import numbers
 from typing import Literal, NamedTuple, get_args
 
-from blurfast import costs
 from blurfast.boundary import MODES
+from blurfast.costs import Costs
 from blurfast.errors import UnsupportedError
 from blurfast.methods import Job, Method, candidates
 from blurfast.resources import format_memory
@@ -50,7 +50,7 @@ def choose_backend(backend: str) -> list[Choice]:
     return [Choice("backend", "cpu", True, reason)]
 
 
-def choose_method(method: str, job: Job, threads: int) -> tuple[Method, list[Choice]]:
+def choose_method(method: str, job: Job, threads: int, figures: Costs) -> tuple[Method, list[Choice]]:
     """Choose how to compute: what is asked for, or else what costs least.
 
     Raises
@@ -65,7 +65,6 @@ def choose_method(method: str, job: Job, threads: int) -> tuple[Method, list[Cho
         raise UnsupportedError(f"the {method} method cannot serve: {found[method]}", remedy=f"use the method {usable}")
     if not able:
         raise UnsupportedError(f"no method can serve: {found['direct']}", remedy="leave out what cannot be had")
-    figures = costs.load()
     seconds = {name: candidate.seconds(figures) for name, candidate in able.items()}
     chosen = method if method != "auto" else min(seconds, key=seconds.__getitem__)
     choices = []

@@ -17,13 +17,12 @@ from blurfast.costs import Costs
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.direct import TILE_ROWS as DIRECT_TILE_ROWS
 from blurfast.cpu.direct import DirectGeometry, DirectOperator
-from blurfast.cpu.direct import overshoot as direct_overshoot
 from blurfast.cpu.fft import FftOperator
 from blurfast.cpu.multirate import MultirateTiles
 from blurfast.cpu.multirate import kernels as multirate_kernels
 from blurfast.cpu.multirate import memory_bytes as multirate_memory
 from blurfast.cpu.panels import panel_kernels
-from blurfast.cpu.separable import FEWEST_TILES_PER_THREAD, TILE_ROWS, Geometry, SeparableOperator, overshoot
+from blurfast.cpu.separable import FEWEST_TILES_PER_THREAD, TILE_ROWS, Geometry, SeparableOperator, pair_shift
 from blurfast.cpu.separable_sum import SeparableSumOperator, sum_workspace_bytes
 from blurfast.cpu.tiles import Tiles, WindowFilter
 from blurfast.dtypes import sum_dtype
@@ -31,6 +30,7 @@ from blurfast.filters import Convolution, Filter
 from blurfast.io.base import ImageSpec
 from blurfast.pixels import Window
 from blurfast.resources import MEGABYTE, format_memory
+from blurfast.rounding import kernel_overshoot, overshoot
 from blurfast.transforms import Transform, choose_transform, transform_for
 from blurfast.weights import Kernel2D, MultirateGaussian, SeparableTerm
 
@@ -143,7 +143,7 @@ class SeparableMethod:
         is_16_bit = _is_16_bit(self.job.target_dtype)
         reasons = {
             "the rounding errors of so many taps would add up": max(
-                overshoot(resampler, usual.dtype) for resampler in resamplers
+                overshoot(resampler, usual.dtype, pair_shift(resampler)) for resampler in resamplers
             )
             > _LARGEST_OVERSHOOT,
             "several 16-bit sums add up": is_16_bit and len(self.terms) > 1,
@@ -327,7 +327,7 @@ class DirectMethod:
     def _would_round_much(self) -> bool:
         if math.prod(self.kernel.shape) > _MOST_TAPS_IN_FLOAT32:
             return True
-        return direct_overshoot(self.kernel.weights, np.dtype(np.float32)) > _LARGEST_OVERSHOOT
+        return kernel_overshoot(self.kernel.weights, np.dtype(np.float32), in_pairs=True) > _LARGEST_OVERSHOOT
 
     @property
     def is_exact(self) -> bool:

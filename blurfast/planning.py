@@ -5,6 +5,7 @@ Nothing here touches a pixel. A `Plan` is complete: the engine only carries it o
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import numpy as np
 from blurfast import costs
 from blurfast.boundary import Mode
 from blurfast.choices import Choice, check_options, choose_backend, choose_method, choose_threads
+from blurfast.costs import Costs
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.separable import even
 from blurfast.cpu.tiles import WindowFilter
@@ -184,11 +186,17 @@ def plan_array(
         If the backend cannot be had.
     """
     check_options(mode, cval, backend, method)
+    return _plan_array(Job(filter, image, target_dtype, mode, cval), threads, backend, method, costs.load())
+
+
+@functools.lru_cache(maxsize=64)
+def _plan_array(job: Job, threads: int, backend: str, method: str, figures: Costs) -> Plan:
+    """Plan a job; the same job comes up again and again, and planning takes as long as filtering a small image."""
     backend_choices = choose_backend(backend)
-    image, alpha_choices = _opacity(filter, image)
-    job = Job(filter, image, target_dtype, mode, cval)
-    operation, method_choices = choose_method(method, job, threads)
-    threads, thread_choices = choose_threads(threads, operation.seconds(costs.load()))
+    image, alpha_choices = _opacity(job.filter, job.image)
+    job = job._replace(image=image)
+    operation, method_choices = choose_method(method, job, threads, figures)
+    threads, thread_choices = choose_threads(threads, operation.seconds(figures))
     return Plan(
         job=job,
         backend="cpu",

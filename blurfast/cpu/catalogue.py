@@ -12,7 +12,6 @@ _FUNCTIONS = (
     ("separable", "along_rows"),
     ("multirate", "interpolate"),
     ("panel", "pack"),
-    ("panel", "survey"),
     ("panel", "finish"),
     ("direct", "correlate"),
     ("direct", "correlate_carefully"),

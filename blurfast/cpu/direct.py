@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from blurfast.boundary import IndexMap, Mode
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.panels import WIDEST_REGISTER, PanelColumns, Panels, aligned_zeros, padded_sources, panel_kernels
-from blurfast.cpu.separable import even, exact_gain, odd_pitch
+from blurfast.cpu.separable import even, odd_pitch
 from blurfast.pixels import Pixels
+from blurfast.rounding import exact_gain, kernel_overshoot, kernel_reference
 
 TILE_ROWS = 256
 
@@ -139,8 +140,8 @@ class DirectOperator:
         )
         self._weighted = alpha is not None
         self._rounded = int(target_dtype.kind in "biu" and not self._weighted)
-        self._reference, self._is_shared = _reference(weights)
-        taps = weights * (1.0 - overshoot(weights, sums))
+        self._reference = kernel_reference(weights, in_pairs=True)
+        taps = weights * (1.0 - kernel_overshoot(weights, sums, in_pairs=True))
         with np.errstate(over="ignore"):  # the pixels are then infinite
             self._gain = np.array([exact_gain(weights)]).astype(sums)
             self._taps = np.pad(taps, ((1, 1), (0, 0))).astype(sums)
@@ -187,8 +188,7 @@ class DirectOperator:
         geometry = self.geometry
         pitch = workspace.panel.strides[0] // workspace.panel.itemsize
         row_count, pixel_count, channels = target.shape
-        line, column = self._reference
-        reference = line * pitch + column * channels
+        reference = self._reference.row * pitch + self._reference.column * channels
         spare = self._spare()
         source = (
             workspace.panel.ctypes.data,
@@ -207,37 +207,8 @@ class DirectOperator:
             row_count,
             pixel_count * channels,
         )
-        if self._is_shared and not is_extreme:
+        if self._reference.is_shared and not is_extreme:
             self._correlate(*source, reference, *destination)
         else:
-            second = reference - pitch if self._is_shared else reference
+            second = reference - pitch if self._reference.is_shared else reference
             self._correlate_carefully(*source, reference, second, *destination)
-
-
-def _reference(weights: NDArray[np.float64]) -> tuple[tuple[int, int], bool]:
-    """Return the row and the column of the weight over the reference, and whether two outputs share it.
-
-    The second output lies one row below the first, so a shared reference is under its row before. The larger both
-    weights are there, the wider is the margin for rounding errors. Where no pixel has weight in both, as with a single
-    row of taps, each has its own.
-    """
-    magnitudes = np.abs(weights)
-    shared = np.minimum(magnitudes[1:], magnitudes[:-1])
-    if shared.any():
-        line, column = np.unravel_index(shared.argmax(), shared.shape)
-        return (int(line) + 1, int(column)), True
-    line, column = np.unravel_index(magnitudes.argmax(), magnitudes.shape)
-    return (int(line), int(column)), False
-
-
-def overshoot(weights: NDArray[np.float64], sums: np.dtype[Any]) -> float:
-    """Return the share by which weights must be made smaller, lest rounding carry an average out of its input's range.
-
-    See `separable.overshoot`; only averages have a range to keep to.
-    """
-    if weights.min() < 0 or exact_gain(weights) != 1.0:
-        return 0.0
-    (line, column), is_shared = _reference(weights)
-    margin = min(weights[line, column], weights[line - is_shared, column])
-    worst_rounding = (np.count_nonzero(weights) + 4) * float(np.finfo(sums).eps)
-    return max(0.0, worst_rounding - float(margin))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from blurfast.boundary import IndexMap, Mode
 from blurfast.cpu.nonfinite import Contributions
 from blurfast.cpu.panels import PanelColumns, Panels, padded_sources
-from blurfast.cpu.separable import exact_gain
 from blurfast.cpu.wisdom import Effort, aligned_empty, plan_transforms
 from blurfast.pixels import Pixels
+from blurfast.rounding import exact_gain
 from blurfast.transforms import Transform
 from blurfast.weights import Kernel2D
 

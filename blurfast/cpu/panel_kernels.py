@@ -24,6 +24,7 @@ from blurfast.cpu.simd import (
     store_pixels,
     write,
     write_pixel,
+    write_zero,
     zero,
 )
 
@@ -35,16 +36,32 @@ def fill_outside(panel, start, length, outside):
         write(panel, index, read(outside, 0))
 
 
+@njit(**OPTIONS)
+def survey_row(panel, start, element_count, found):
+    """Mark in `found` the lanes where a row holds NaN, infinity, or what may overflow; whole registers are read."""
+    element = element_count
+    while element % lanes_of(panel) != 0:
+        write_zero(panel, start + element)
+        element += 1
+    for offset in range(0, element, lanes_of(panel)):
+        found = mark_extreme(load(panel, start + offset), found)
+    return found
+
+
 def pack(
     pixels, pixel_pitch, row_map, row_count, runs, run_count, singles, single_count, column_count, channels, alpha,
-    outside, panel, panel_pitch,
+    outside, panel, panel_pitch, is_surveyed, marks,
 ):  # fmt: skip
     """Gather, convert and, with an `alpha` of at least 0, weight the padded pixels of a tile.
 
     `row_map` names the source row of each row. The columns come in `runs` (position, source column and length of
     each) along which both rise one by one, and as `singles` (position and source column). A source of -1 stands for
     `outside[0]`.
+
+    If `is_surveyed` is 1, each row is surveyed while it is in the cache. `marks`, which has the lanes of a register, is
+    left zero if all are finite and far from overflow.
     """
+    found = zero(panel)
     for row in range(row_count):
         source_row, start = read(row_map, row), row * panel_pitch
         if source_row < 0:
@@ -66,17 +83,8 @@ def pack(
             for single in range(single_count):
                 if read(singles, 2 * single + 1) < 0:
                     fill_outside(panel, start + read(singles, 2 * single) * channels, channels, outside)
-
-
-def survey(panel, panel_pitch, row_count, element_count, marks):
-    """Leave zeros in `marks`, which has the lanes of a register, if all of a panel is finite and far from overflow.
-
-    Rows are read up to a multiple of a register beyond `element_count`.
-    """
-    found = zero(panel)
-    for row in range(row_count):
-        for element in range(0, element_count, lanes_of(panel)):
-            found = mark_extreme(load(panel, row * panel_pitch + element), found)
+        if is_surveyed != 0:
+            found = survey_row(panel, start, column_count * channels, found)
     store(marks, 0, found)
 
 
@@ -136,8 +144,7 @@ def entry_points(pixel: Any, sums: Any) -> dict[str, tuple[Any, tuple[Any, ...]]
     return {
         "pack": (
             pack,
-            (pixels, size, maps, size, maps, size, maps, size, size, size, size, lines, lines, size),
+            (pixels, size, maps, size, maps, size, maps, size, size, size, size, lines, lines, size, size, lines),
         ),
-        "survey": (survey, (lines, size, size, size, lines)),
         "finish": (finish, (lines, size, size, size, size, size, pixels, size, size, size)),
     }

@@ -119,8 +119,8 @@ class Panels:
         with np.errstate(over="ignore"):  # a value beyond float32 is infinite there
             self._outside = np.array([cval], dtype=np.float64).astype(sums)
         self._may_be_extreme = pixel_dtype.kind == "f" or not np.isfinite(self._outside[0])
-        self._marks = WIDEST_REGISTER // sums.itemsize
-        self._pack, self._survey, self._finish = objects.load(panel_kernels(pixel_dtype, target_dtype, sums))
+        self._lanes = WIDEST_REGISTER // sums.itemsize
+        self._pack, self._finish = objects.load(panel_kernels(pixel_dtype, target_dtype, sums))
 
     def pack(
         self, pixels: Pixels, row_map: IndexMap, columns: PanelColumns, first_column: int, panel: NDArray[Any]
@@ -140,6 +140,7 @@ class Panels:
         assert row_map.max(initial=0) < pixels.shape[0], "a row that is not there"
         assert row_map.size <= panel.shape[0], "more rows than the panel has"
         assert columns.count * self.channels <= panel.shape[1], "more columns than the panel has"
+        marks = np.empty(self._lanes, dtype=panel.dtype)
         shifted = first_column * self.channels * pixels.itemsize
         pitch = panel.strides[0] // panel.itemsize
         self._pack(
@@ -157,11 +158,9 @@ class Panels:
             self._outside.ctypes.data,
             panel.ctypes.data,
             pitch,
+            int(self._may_be_extreme),
+            marks.ctypes.data,
         )
-        if not self._may_be_extreme:
-            return False
-        marks = np.zeros(self._marks, dtype=panel.dtype)
-        self._survey(panel.ctypes.data, pitch, row_map.size, columns.count * self.channels, marks.ctypes.data)
         return bool(marks.any())
 
     def finish(self, sums: NDArray[Any], target: Pixels) -> None:
@@ -187,6 +186,5 @@ def panel_kernels(pixel_dtype: np.dtype[Any], target_dtype: np.dtype[Any], sums:
     """Return the kernels that `Panels` loads."""
     return [
         Kernel("panel", "pack", pixel_dtype.name, sums.name),
-        Kernel("panel", "survey", sums.name, sums.name),
         Kernel("panel", "finish", target_dtype.name, sums.name),
     ]

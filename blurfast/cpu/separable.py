@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from blurfast.boundary import IndexMap, Mode, index_map, origins
 from blurfast.cpu.catalogue import Kernel
+from blurfast.rounding import exact_gain, overshoot, reference_tap
 from blurfast.weights import Resampler
 
 TILE_ROWS = 64
@@ -229,7 +230,7 @@ class Pass:
     @classmethod
     def prepare(cls, resampler: Resampler, sums: np.dtype[Any], *, rounded: bool) -> Pass:
         """Round the taps to the precision of the sums without losing what makes a flat image stay flat."""
-        taps = resampler.taps * (1.0 - overshoot(resampler, sums))
+        taps = resampler.taps * (1.0 - overshoot(resampler, sums, pair_shift(resampler)))
         gain = exact_gain(resampler.taps[0])
         return cls(resampler, taps.astype(sums), np.array([gain], dtype=sums), rounded)
 
@@ -242,55 +243,18 @@ class Pass:
             resampler.up,
             resampler.down,
             start % resampler.up,
-            reference_tap(resampler),
+            reference_tap(resampler, pair_shift(resampler)),
             self.gain.ctypes.data,
             int(self.rounded),
         )
 
 
-def overshoot(resampler: Resampler, sums: np.dtype[Any]) -> float:
-    """Return the share by which taps must be made smaller, lest rounding carry an average out of its input's range.
-
-    A non-negative filter must not leave that range. Its sums are relative to a reference pixel, whose own tap
-    therefore adds nothing. That margin is wider than all rounding errors together, unless the reference has next to no
-    weight.
-    """
-    taps = resampler.taps
-    if np.any(taps < 0) or resampler.is_identity:
-        return 0.0
-    reference, shift = reference_tap(resampler), _shift(resampler)
-    margin = min(taps[:, reference].min(), taps[:, reference - shift].min())
-    worst_rounding = (resampler.tap_count + 4) * float(np.finfo(sums).eps)
-    return max(0.0, worst_rounding - float(margin))
-
-
-def reference_tap(resampler: Resampler) -> int:
-    """Return the tap of the pixel that sums are relative to, seen from the first output of a pair.
-
-    For an average it is the one whose weights in both outputs are the largest; else the output's own.
-    """
-    taps, shift = resampler.taps, _shift(resampler)
-    if resampler.up > 1 or np.any(taps < 0) or resampler.tap_count <= shift:
-        return resampler.reference
-    shared = np.minimum(taps[0, shift:], taps[0, : resampler.tap_count - shift])
-    return int(shared.argmax()) + shift
-
-
-def _shift(resampler: Resampler) -> int:
+def pair_shift(resampler: Resampler) -> int:
     """Return by how many lines the inputs of a pair's second output lie behind the first one's.
 
-    (Along rows every output has its own reference, which is no worse.)
+    Both share their reference. (Along rows every output has its own, which is no worse.)
     """
     return resampler.down if resampler.up == 1 else 0
-
-
-def exact_gain(taps: NDArray[np.float64]) -> float:
-    """Return the sum of taps, which is exactly one for an average and zero for a derivative, without its rounding."""
-    gain = float(taps.sum())
-    for exact in (0.0, 1.0):
-        if abs(gain - exact) <= 1e-13 * float(np.abs(taps).sum()):
-            return exact
-    return gain
 
 
 @dataclass(frozen=True)
@@ -431,7 +395,7 @@ class SeparableOperator:
                 self._outside_filtered.ctypes.data,
                 horizontal.taps.ctypes.data,
                 horizontal.resampler.tap_count,
-                reference_tap(horizontal.resampler),
+                reference_tap(horizontal.resampler, pair_shift(horizontal.resampler)),
                 horizontal.gain.ctypes.data,
                 int(horizontal.rounded),
                 scratch["tail"],
