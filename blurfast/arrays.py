@@ -18,6 +18,7 @@ from blurfast.io.array import ArraySink, ArraySource, describe, is_direct
 from blurfast.pixels import Pixels
 from blurfast.planning import plan_array, plan_stream
 from blurfast.resources import Resources, thread_count
+from blurfast.transforms import PlanningEffort
 
 # Scratch memory grows with interleaved channels; more than these are filtered one by one.
 _MOST_INTERLEAVED_CHANNELS = 64
@@ -35,6 +36,7 @@ def gaussian(
     channel_axis: int | None = None,
     method: str = "auto",
     backend: str = "auto",
+    fft_planning: PlanningEffort = "measure",
     out: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
@@ -66,6 +68,9 @@ def gaussian(
         ``auto``, ``separable``, ``multirate``, ``direct`` or ``fft``; see `convolve` for the last two.
     backend
         ``auto`` or ``cpu``.
+    fft_planning
+        How long FFTW may take to plan a size of transforms when the fft method meets it first: ``estimate`` not at
+        all, ``measure`` up to a second, ``patient`` up to a minute. What it learns is kept between runs.
     out
         Array of the image's shape for the result; may be `image` itself. With another dtype, the result is in that
         one: a derivative of a uint8 image, which has negative values, in a float32 array.
@@ -117,6 +122,7 @@ def gaussian(
         channel_axis=channel_axis,
         method=method,
         backend=backend,
+        fft_planning=fft_planning,
         out=out,
         threads=threads,
     )
@@ -134,6 +140,7 @@ def convolve(
     channel_axis: int | None = None,
     method: str = "auto",
     backend: str = "auto",
+    fft_planning: PlanningEffort = "measure",
     out: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
@@ -205,6 +212,7 @@ def convolve(
         channel_axis=channel_axis,
         method=method,
         backend=backend,
+        fft_planning=fft_planning,
         out=out,
         threads=threads,
     )
@@ -222,6 +230,7 @@ def correlate(
     channel_axis: int | None = None,
     method: str = "auto",
     backend: str = "auto",
+    fft_planning: PlanningEffort = "measure",
     out: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
@@ -242,6 +251,7 @@ def correlate(
         channel_axis=channel_axis,
         method=method,
         backend=backend,
+        fft_planning=fft_planning,
         out=out,
         threads=threads,
     )
@@ -256,6 +266,7 @@ def apply(
     channel_axis: int | None = None,
     method: str = "auto",
     backend: str = "auto",
+    fft_planning: PlanningEffort = "measure",
     out: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
@@ -273,7 +284,7 @@ def apply(
     target = _checked_out(out, source)
     if np.may_share_memory(source, target) and not _is_same_view(source, target):
         source = source.copy()
-    options = {"mode": mode, "cval": cval, "method": method, "backend": backend}
+    options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
     check_options(**options)
     count = thread_count(threads)
     if source.size == 0:

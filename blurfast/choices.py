@@ -10,6 +10,7 @@ from blurfast.costs import Costs
 from blurfast.errors import UnsupportedError
 from blurfast.methods import Job, Method, candidates
 from blurfast.resources import format_memory
+from blurfast.transforms import PLANNING_EFFORTS
 
 Backend = Literal["auto", "cpu", "cuda"]
 MethodName = Literal["auto", "separable", "multirate", "direct", "fft"]
@@ -29,7 +30,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def check_options(mode: object, cval: object, backend: object, method: object) -> None:
+def check_options(mode: object, cval: object, backend: object, method: object, fft_planning: object) -> None:
     """Raise a ValueError or TypeError that names the argument which is wrong."""
     if not isinstance(cval, numbers.Real):
         raise TypeError(f"cval is {cval!r}; it must be a number")
@@ -37,6 +38,7 @@ def check_options(mode: object, cval: object, backend: object, method: object) -
         ("mode", mode, MODES),
         ("backend", backend, BACKENDS),
         ("method", method, METHODS),
+        ("fft_planning", fft_planning, PLANNING_EFFORTS),
     ):
         if value not in allowed:
             raise ValueError(f"{argument} is {value!r}; it must be one of {', '.join(allowed)}")

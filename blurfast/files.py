@@ -20,6 +20,7 @@ from blurfast.io.base import FileSink, FileSource, ImageSpec
 from blurfast.io.registry import open_sink, open_source
 from blurfast.planning import Plan, plan_stream
 from blurfast.resources import MEGABYTE, Resources, peak_memory, resident_memory
+from blurfast.transforms import PlanningEffort
 
 Alpha = Literal["weighted", "independent"]
 ALPHA_RULES: tuple[Alpha, ...] = get_args(Alpha)
@@ -66,6 +67,7 @@ def filter_file(
     alpha: Alpha = "weighted",
     method: str = "auto",
     backend: str = "auto",
+    fft_planning: PlanningEffort = "measure",
     threads: int | None = None,
     max_memory: int | str | None = None,
     compression: str | None = None,
@@ -88,7 +90,7 @@ def filter_file(
     alpha
         ``weighted``: colours count by their opacity, so that transparent pixels don't bleed into their neighbours.
         ``independent``: all channels are filtered alike.
-    method, backend
+    method, backend, fft_planning
         See `blurfast.gaussian`.
     threads
         Threads that compute and run codecs; by default one for each processor.
@@ -133,7 +135,7 @@ def filter_file(
         images = _images(opened, source, alpha)
         sink = open_sink(target, images, opened, compression=compression, overwrite=overwrite)
         cleanup.callback(sink.abort)
-        options = {"mode": mode, "cval": cval, "method": method, "backend": backend}
+        options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
         plans = _plan_images(filter, images, sink.images, resources, source, options)
         _load_kernels(plans, opened, sink)
         filter_stream(plans, opened, sink, progress)
@@ -159,6 +161,7 @@ def plan_file(
     alpha: Alpha = "weighted",
     method: str = "auto",
     backend: str = "auto",
+    fft_planning: PlanningEffort = "measure",
     threads: int | None = None,
     max_memory: int | str | None = None,
 ) -> list[Plan]:
@@ -176,7 +179,7 @@ def plan_file(
     resources = Resources.choose(threads, max_memory)
     with contextlib.closing(open_source(source)) as opened:
         images = _images(opened, source, alpha)
-        options = {"mode": mode, "cval": cval, "method": method, "backend": backend}
+        options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
         return _plan_images(filter, images, images, resources, source, options)
 
 

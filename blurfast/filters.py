@@ -49,6 +49,10 @@ class Filter(Protocol):
     def is_average(self) -> bool:
         """Whether the weights sum to one, so that colours may be weighted by their opacity."""
 
+    @property
+    def memory(self) -> int:
+        """What the filter itself holds, in bytes."""
+
     def separable(self, *dtypes: np.dtype[Any]) -> tuple[SeparableTerm, ...] | str:
         """Return pairs of a vertical and a horizontal filter, whose results add up."""
 
@@ -155,6 +159,11 @@ class Gaussian:
         """Whether the weights sum to one, so that colours may be weighted by their opacity."""
         return not any(self.orders)
 
+    @property
+    def memory(self) -> int:
+        """What the filter itself holds, in bytes."""
+        return 0
+
     def multirate(self, *dtypes: np.dtype[Any]) -> tuple[MultirateGaussian, MultirateGaussian] | str:
         """Return the designs of the two directions for the multirate method, or why there are none."""
         if self.truncate is not None:
@@ -257,6 +266,11 @@ class Convolution:
     def is_average(self) -> bool:
         """Whether the weights are shares of one, so that colours may be weighted by their opacity."""
         return bool(self.weights.min() >= 0 and abs(self.weights.sum() - 1) <= 1e-9)
+
+    @property
+    def memory(self) -> int:
+        """What the filter itself holds, in bytes."""
+        return self.weights.nbytes
 
     @property
     def has_integer_weights(self) -> bool:

@@ -26,6 +26,7 @@ from blurfast.io.base import ImageSpec
 from blurfast.methods import Job, Method, MultirateMethod
 from blurfast.pixels import Window
 from blurfast.resources import MEGABYTE, Resources, format_memory
+from blurfast.transforms import PlanningEffort
 
 OUTPUT_BUFFERS = 2
 """Bands that are being encoded while the next is computed."""
@@ -33,6 +34,8 @@ OUTPUT_BUFFERS = 2
 _PREFERRED_BAND_BYTES = 8 * MEGABYTE
 _MULTIRATE_SCRATCH_BYTES = 48 * MEGABYTE
 _FEWEST_BAND_ROWS = 256
+# Plans of filters with larger kernels are not kept.
+_MOST_FILTER_BYTES_KEPT = MEGABYTE // 4
 # What codecs, thread stacks and the allocator took beyond the prediction in runs over many kinds of files.
 _UNPREDICTED_BYTES = 24 * MEGABYTE
 
@@ -175,6 +178,7 @@ def plan_array(
     cval: float = 0.0,
     backend: str = "auto",
     method: str = "auto",
+    fft_planning: PlanningEffort = "measure",
 ) -> Plan:
     """Plan the filtering of an image in memory.
 
@@ -185,8 +189,9 @@ def plan_array(
     UnsupportedError
         If the backend cannot be had.
     """
-    check_options(mode, cval, backend, method)
-    return _plan_array(Job(filter, image, target_dtype, mode, cval), threads, backend, method, costs.load())
+    check_options(mode, cval, backend, method, fft_planning)
+    plan = _plan_array if filter.memory <= _MOST_FILTER_BYTES_KEPT else _plan_array.__wrapped__
+    return plan(Job(filter, image, target_dtype, mode, cval, fft_planning), threads, backend, method, costs.load())
 
 
 @functools.lru_cache(maxsize=64)
@@ -227,6 +232,7 @@ def plan_stream(
     cval: float = 0.0,
     backend: str = "auto",
     method: str = "auto",
+    fft_planning: PlanningEffort = "measure",
     path: str | None = None,
 ) -> Plan:
     """Plan the filtering of an image that passes through the memory in windows.
@@ -248,7 +254,15 @@ def plan_stream(
         If no window is small enough for ``resources.max_memory``. The message gives the least that would do.
     """
     plan = plan_array(
-        filter, image, target.dtype, resources.threads, mode=mode, cval=cval, backend=backend, method=method
+        filter,
+        image,
+        target.dtype,
+        resources.threads,
+        mode=mode,
+        cval=cval,
+        backend=backend,
+        method=method,
+        fft_planning=fft_planning,
     )
     available = resources.max_memory - baseline_memory - _UNPREDICTED_BYTES
     candidates = _candidate_bands(plan, target)

@@ -13,9 +13,15 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+PlanningEffort = Literal["estimate", "measure", "patient"]
+"""How long the first planning of a size of transforms may take: not at all, up to a second, or up to a minute."""
+
+PLANNING_EFFORTS: tuple[PlanningEffort, ...] = get_args(PlanningEffort)
 
 _PRIMES = (2, 3, 5, 7)
 # How much longer a transform takes for each odd prime factor of a side, and where a side is no multiple of 16.

@@ -12,6 +12,7 @@ from blurfast.boundary import MODES
 from blurfast.choices import BACKENDS, METHODS
 from blurfast.files import ALPHA_RULES
 from blurfast.resources import parse_memory
+from blurfast.transforms import PLANNING_EFFORTS
 from blurfast_cli.console import Console
 
 
@@ -226,6 +227,14 @@ METHOD = Option(
     show_default=True,
     help="How it is computed. --explain tells what auto chooses, and why.",
 )
+FFT_PLANNING = Option(
+    "--fft-planning",
+    group=Group.RESOURCES,
+    type=click.Choice(PLANNING_EFFORTS),
+    default="measure",
+    show_default=True,
+    help="How long FFTW may plan transforms of a new size: not at all, a second, or a minute. Its plans are kept.",
+)
 THREADS = Option(
     "--threads",
     group=Group.RESOURCES,
@@ -275,7 +284,7 @@ DEBUG = Option(
 FILTER_OPTIONS = (
     *(MODE, CVAL, ALPHA),
     *(OUT_DIR, OVERWRITE, COMPRESSION),
-    *(BACKEND, METHOD, THREADS, MAX_MEMORY),
+    *(BACKEND, METHOD, FFT_PLANNING, THREADS, MAX_MEMORY),
     *(EXPLAIN, JSON, QUIET, DEBUG),
 )
 """What every command that filters files takes beside the parameters of its filter."""

@@ -71,3 +71,11 @@ def single_line(text: str) -> str:
     """Return the only line of `text`."""
     (line,) = text.splitlines()
     return line
+
+
+def assert_refused(done: Run, status: int, fact: str) -> None:
+    """Assert that a run ended with a status, and printed nothing but an error of one line that states a fact."""
+    assert (done.status, done.stdout) == (status, ""), done.stderr
+    line = single_line(done.stderr)
+    assert line.startswith("blurfast: error: "), line
+    assert fact in line, line

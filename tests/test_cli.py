@@ -283,7 +283,8 @@ def test_help_groups_options_and_shows_examples() -> None:
     options = {line.split()[0] for line in lines if line.startswith("  --")}
     assert options == {
         *("--sigma", "--order", "--truncate", "--tolerance", "--mode", "--cval", "--alpha"),
-        *("--out-dir", "--overwrite", "--compression", "--backend", "--method", "--threads", "--max-memory"),
+        *("--out-dir", "--overwrite", "--compression", "--backend", "--method", "--fft-planning"),
+        *("--threads", "--max-memory"),
         *("--explain", "--json", "--quiet", "--debug"),
     }
     assert not any("`" in line for line in lines)

@@ -23,14 +23,9 @@ from hypothesis import strategies as st
 
 from blurfast_cli import filters
 from blurfast_cli.interrupts import Stopped, stopping_on_signals
-from tests.cli_runs import command, run, run_process, single_line, write_tiff
+from tests.cli_runs import assert_refused, command, run, run_process, single_line, write_tiff
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals and pipes")
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    return write_tiff(tmp_path / "in.tif")
 
 
 # ---- wrong usage
@@ -67,10 +62,7 @@ def image(tmp_path: Path) -> Path:
 )
 def test_wrong_usage_names_the_option(image: Path, tmp_path: Path, arguments: list[str], fact: str) -> None:
     done = run("gaussian", image, tmp_path / "out.tif", *arguments)
-    assert (done.status, done.stdout) == (2, "")
-    line = single_line(done.stderr)
-    assert line.startswith("blurfast: error: ")
-    assert fact in line
+    assert_refused(done, 2, fact)
     assert os.listdir(tmp_path) == ["in.tif"]
 
 
@@ -88,9 +80,7 @@ def test_wrong_usage_names_the_option(image: Path, tmp_path: Path, arguments: li
     ],
 )
 def test_wrong_commands_are_refused(arguments: list[str], fact: str) -> None:
-    done = run(*arguments)
-    assert (done.status, done.stdout) == (2, "")
-    assert fact in single_line(done.stderr)
+    assert_refused(run(*arguments), 2, fact)
 
 
 def test_no_command_shows_the_help_on_stderr() -> None:
@@ -105,8 +95,7 @@ def test_collisions_are_refused_before_anything_is_written(tmp_path: Path) -> No
     images = [write_tiff(tmp_path / directory / "in.tif") for directory in ("one", "two")]
     for inputs in (images, [images[0], images[0]]):
         done = run("gaussian", *inputs, "--out-dir", tmp_path / "out", "--sigma", "1", "--overwrite")
-        assert done.status == 2
-        assert f"would both become {tmp_path / 'out' / 'in.tif'}" in single_line(done.stderr)
+        assert_refused(done, 2, f"would both become {tmp_path / 'out' / 'in.tif'}")
         assert not (tmp_path / "out").exists()
 
 
@@ -116,8 +105,7 @@ def test_outputs_may_not_replace_other_inputs(tmp_path: Path) -> None:
     first, second = write_tiff(tmp_path / "a.tif"), write_tiff(tmp_path / "b.tif")
     (tmp_path / "out" / "a.tif").symlink_to(second)
     done = run("gaussian", first, second, "--out-dir", tmp_path / "out", "--sigma", "1", "--overwrite")
-    assert done.status == 2
-    assert f"would replace the input {second}" in single_line(done.stderr)
+    assert_refused(done, 2, f"would replace the input {second}")
 
 
 def test_output_is_not_replaced_unless_told(image: Path, tmp_path: Path) -> None:
@@ -195,8 +183,7 @@ def test_unreadable_input(tmp_path: Path, content: bytes, arguments: list[str]) 
 
 def test_unsupported_output(image: Path, tmp_path: Path) -> None:
     done = run("gaussian", image, tmp_path / "out.xyz", "--sigma", "1")
-    assert done.status == 4
-    assert "no format is known for the suffix '.xyz'" in single_line(done.stderr)
+    assert_refused(done, 4, "no format is known for the suffix '.xyz'")
 
 
 def test_unsupported_pixels(tmp_path: Path) -> None:
@@ -214,8 +201,7 @@ def test_memory_that_does_not_suffice(image: Path, tmp_path: Path) -> None:
 
 def test_missing_directory(image: Path, tmp_path: Path) -> None:
     done = run("gaussian", image, tmp_path / "no" / "out.tif", "--sigma", "1")
-    assert done.status == 5
-    assert "create the directory first" in single_line(done.stderr)
+    assert_refused(done, 5, "create the directory first")
 
 
 def test_out_dir_that_is_a_file(image: Path) -> None:

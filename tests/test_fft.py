@@ -1,25 +1,20 @@
-"""The FFT method: the oracle's pixels, whatever the tiles, bands and threads; NaN and infinities; memory; wisdom."""
+"""The FFT method: the oracle's pixels, whatever the tiles, bands and threads; flat images; plans; memory."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-import os
-import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
-import pyfftw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blurfast import Convolution, UnsupportedError, convolve, correlate, gaussian
 from blurfast.boundary import MODES
-from blurfast.cpu import fft, machine, objects, wisdom
+from blurfast.cpu import fft, objects
 from blurfast.cpu.fft import FftOperator, kernel_spectrum
 from blurfast.engine import filter_array, filter_copied, filter_stream
 from blurfast.filters import Gaussian
@@ -31,31 +26,11 @@ from blurfast.resources import Resources
 from blurfast.transforms import choose_transform, transform_for
 from blurfast.weights import Kernel2D
 from tests import naive, tolerances
+from tests.convolutions import assert_like, average, weights
 from tests.pictures import noise
 from tests.test_engine import WatchfulSink, WatchfulSource, spec
 
-ROOT = Path(__file__).parents[1]
 SHAPES = [(1, 1), (2, 2), (3, 7), (31, 31), (101, 99), (6, 4), (40, 30)]
-
-
-def weights(shape, seed=0):
-    """Return weights of both signs, without any symmetry, whose magnitudes sum to two at most."""
-    kernel = np.random.default_rng(seed).uniform(-1, 1, shape)
-    return 2 * kernel / max(2.0, np.abs(kernel).sum())
-
-
-def average(shape, seed=0):
-    kernel = np.random.default_rng(seed).uniform(0, 1, shape)
-    return kernel / kernel.sum()
-
-
-def assert_like(result, exact, image, kernel, mode="reflect", cval=0.0):
-    if result.dtype.kind == "f":
-        reach = tolerances.spread(image.astype(float), mode, cval) * max(1.0, np.abs(kernel).sum())
-        reach += 1e-6 * np.abs(image).max().astype(float)  # of a single pixel, the range is nothing
-        tolerances.assert_near(result, exact, reach)
-    else:
-        tolerances.assert_exact(result, exact, 0)
 
 
 def assert_like_oracle(image, kernel, *, origin=(0, 0), mode="reflect", cval=0.0):
@@ -275,20 +250,6 @@ def test_threads_share_one_operator():
             assert result.tobytes() == expected.tobytes()
 
 
-def test_threads_plan_and_discard_at_the_same_time():
-    """FFTW allows one planner at a time."""
-    kernel = average((5, 4))
-    images = [noise((20 + 6 * number, 30 + 4 * number), "float64") for number in range(8)]
-    expected = [naive.correlate_kernel(image, kernel, "reflect") for image in images]
-
-    def work(number):
-        result = correlate(images[number % 8], kernel, method="fft", threads=2)
-        tolerances.assert_near(result, expected[number % 8], 255)
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(work, range(120)))
-
-
 # --------------------------------------------------------------------------------------------------------- flat images
 
 
@@ -318,129 +279,7 @@ def test_flat_regions_stay_flat():
     assert (result[20:, 20:] == np.float32(0.3)).all()
 
 
-# ------------------------------------------------------------------------------------- NaN, infinities, huge values
-
-
-def assert_special(image, kernel, share=0.0, **options):
-    """Assert that NaN and infinities stand exactly where the oracle has them, and that all else is near to it."""
-    result = correlate(image, kernel, method="fft", **options)
-    with np.errstate(invalid="ignore"):
-        exact = naive.correlate_kernel(image.astype(float), kernel, **({"mode": "reflect"} | options))
-    np.testing.assert_array_equal(np.isnan(result), np.isnan(exact))
-    np.testing.assert_array_equal(result == np.inf, exact == np.inf)
-    np.testing.assert_array_equal(result == -np.inf, exact == -np.inf)
-    finite = np.isfinite(exact)
-    plain = image[np.isfinite(image)].astype(float)
-    reach = (plain.max(initial=0) - plain.min(initial=0)) * max(1.0, np.abs(kernel).sum())
-    tolerances.assert_near(result[finite], exact[finite], reach, share)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("mode", MODES)
-def test_special_pixels_reach_the_weights_that_are_not_zero(mode, value, dtype):
-    kernel = weights((8, 11))
-    kernel[:, 2] = kernel[3] = kernel[0, 0] = 0
-    image = noise((60, 75), dtype)
-    image[0, 3] = image[30, 40] = image[31, 40] = image[59, 74] = value
-    assert_special(image, kernel, mode=mode, cval=2.0)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_opposing_infinities_meet(dtype):
-    image = noise((70, 64), dtype)
-    image[20, 20], image[24, 25], image[40, 40], image[0, 60] = np.inf, -np.inf, np.nan, np.inf
-    assert_special(image, average((9, 10)))
-    assert_special(image, weights((7, 7)))
-    assert_special(image, np.array([[0, 0, 0], [0, 0, 0], [1.0, 0, -1.0]]))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nothing_but_special_pixels(value):
-    assert_special(np.full((40, 40), value, "float32"), average((5, 5)))
-    assert_special(np.full((40, 40), value, "float32"), np.array([[1.0, -1.0]]))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_special_pixels_of_one_channel_leave_the_others_alone(dtype):
-    image, kernel = noise((50, 40, 3), dtype), average((7, 6))
-    expected = correlate(image, kernel, channel_axis=-1, method="fft")
-    spoilt = image.copy()
-    spoilt[20, 20, 1] = np.nan
-    result = correlate(spoilt, kernel, channel_axis=-1, method="fft")
-    assert np.isnan(result[..., 1]).sum() == 42
-    for channel in (0, 2):
-        assert_like(result[..., channel], expected[..., channel].astype(float), image, kernel)
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3, 1e20])
-def test_special_pixels_cost_no_precision(scale):
-    """Pixels of any magnitude are filtered as well beside a NaN as without it."""
-    image = (scale * np.random.default_rng(0).uniform(0, 1, (120, 120))).astype("float32")
-    image[50, 60] = np.nan
-    assert_special(image, average((31, 31)))
-
-
-@pytest.mark.parametrize("rubbish", [np.nan, np.inf, 3e38])
-def test_scratch_memory_is_not_taken_for_pixels(rubbish):
-    """The last row of a full tile is looked over in whole registers, so into memory that nothing was packed into."""
-    kernel, transform = average((5, 5)), transform_for((28, 28), (5, 5), 1, 4)
-    assert (transform.rows, transform.columns) == (32, 32)
-    pixels = noise((60, 60, 1), "float32") / np.float32(1000)
-    objects.load(fft_plan(Convolution(kernel), pixels).kernels())
-    results = []
-    for value in (0, rubbish):
-        operator = operator_of(transform, kernel, "float32")
-        workspace = operator.workspace(28)
-        np.lib.stride_tricks.as_strided(workspace.tile, shape=(33, 32))[-1] = value
-        target = np.empty((28, 28, 1), "float32")
-        operator(pixels, operator.row_map(0, 28, 60), 0, operator.plan_columns(0, 28, 60), 0, target, workspace)
-        results.append(target)
-    assert results[0].tobytes() == results[1].tobytes()
-
-
-@pytest.mark.parametrize(("dtype", "largest"), [("float32", 8e37), ("float64", 4e307)])
-@pytest.mark.parametrize("share", [1e-8, 1e-3, 0.1, 1.0])
-def test_huge_values(dtype, largest, share):
-    """Up to a quarter of the largest number, as documented."""
-    image = (share * largest * np.random.default_rng(0).uniform(-1, 1, (120, 130))).astype(dtype)
-    kernel = average((31, 31))
-    result = correlate(image, kernel, method="fft") / share / largest
-    exact = naive.correlate_kernel(image / share / largest, kernel, "reflect")
-    tolerances.assert_near(result.astype(dtype), exact, 2.0)
-
-
-def test_sums_beyond_the_largest_value_are_infinite():
-    image = np.full((60, 60), 3e38, "float32")
-    image[:, 30:] *= -1
-    result = correlate(image, np.ones((3, 3)), method="fft")
-    assert (result[:, :28] == np.inf).all()
-    assert (result[:, 32:] == -np.inf).all()
-
-
 # -------------------------------------------------------------------------------------------------------------- opacity
-
-
-def weighted(pixels, kernel):
-    """Return the exact colours, with the opacity behind them, and the same opacity."""
-    opacity = pixels[..., 3].astype(float)
-    sums = naive.correlate_kernel(opacity, kernel, "reflect")
-    colours = [
-        naive.correlate_kernel(pixels[..., channel] * opacity, kernel, "reflect") / np.maximum(sums, 1e-12)
-        for channel in range(3)
-    ]
-    return np.stack([*colours, sums], axis=-1), sums
-
-
-def opacity_of(name, shape):
-    columns = np.arange(shape[1])[np.newaxis] + np.zeros((shape[0], 1), int)
-    random = np.random.default_rng(5)
-    return {
-        "opaque": np.full(shape, 255),
-        "noise": random.integers(1, 256, shape),
-        "opaque beside faint": np.where(columns < shape[1] // 2, 255, 1),
-        "opaque beside invisible": np.where(columns < shape[1] // 2, 255, 0),
-    }[name]
 
 
 def test_colours_that_count_by_their_opacity_are_refused():
@@ -593,136 +432,19 @@ def test_memory_is_as_predicted(dtype, threads):
     assert peak >= 0.85 * predicted
 
 
-# -------------------------------------------------------------------------------------------------------------- wisdom
-
-
-@pytest.fixture
-def fresh(tmp_path, monkeypatch):
-    """Pretend that this process has not planned anything, with a cache directory that does not exist yet."""
-    monkeypatch.setenv("BLURFAST_CACHE_DIR", str(tmp_path / "cache"))
-    kept = pyfftw.export_wisdom()
-    imported = []
-    original = pyfftw.import_wisdom
-    monkeypatch.setattr(pyfftw, "import_wisdom", lambda parts: imported.append(parts) or original(parts))
-
-    def forget():
-        pyfftw.forget_wisdom()
-        monkeypatch.setattr(wisdom, "_loaded", False)
-        monkeypatch.setattr(wisdom, "_kept", b"")
-        monkeypatch.setattr(wisdom, "_may_save", True)
-        monkeypatch.setattr(wisdom, "_planned", set())
-        imported.clear()
-        return imported
-
-    forget()
-    yield forget
-    original(kept)
-
-
-def plan_size(rows, columns=16, effort="measure"):
-    tile = wisdom.aligned_empty((rows, columns), np.dtype("float32"))
-    spectrum = wisdom.aligned_empty((rows, columns // 2 + 1), np.dtype("complex64"))
-    return wisdom.plan_transforms(tile, spectrum, effort)
-
-
-def test_wisdom_is_kept(fresh, tmp_path):
-    plan_size(24)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fftw.wisdom"]
-    imported = fresh()
-    plan_size(24)
-    assert len(imported) == 1
-    plan_size(30)
-    assert len(imported) == 1, "it is read once"
-    before = wisdom.wisdom_path().read_bytes()
-    plan_size(30)
-    assert wisdom.wisdom_path().read_bytes() == before
-
-
-@pytest.mark.usefixtures("fresh")
-def test_an_estimate_keeps_nothing(tmp_path):
-    plan_size(24, effort="estimate")
-    assert not (tmp_path / "cache").exists()
-
-
-DAMAGES = {
-    "flipped in the wisdom": lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
-    "flipped in the checksum": lambda data: bytes([data[0] ^ 1]) + data[1:],
-    "cut": lambda data: data[: len(data) // 2],
-    "longer": lambda data: data + b" ",
-    "without a checksum": lambda data: data.partition(b"\n")[2],
-    "checksum only": lambda data: data[:64],
-    "empty": lambda data: data[:0],
-    "not text": lambda data: b"\xff\xfe\n\x00" + data[:9],
-}
-
-
-@pytest.mark.parametrize("damage", list(DAMAGES))
-def test_damaged_wisdom_is_replaced(damage, fresh, caplog):
-    plan_size(24)
-    path = wisdom.wisdom_path()
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    imported = fresh()
-    plan_size(24)
-    assert imported == []
-    imported = fresh()
-    plan_size(24)
-    assert len(imported) == 1
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-def test_wisdom_of_another_processor_is_not_taken(fresh, monkeypatch):
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(machine, "cpu_name", lambda: "another")
-        plan_size(24)
-    imported = fresh()
-    plan_size(24)
-    assert imported == []
-
-
-@pytest.mark.usefixtures("fresh")
-def test_wisdom_that_cannot_be_kept_costs_one_warning(tmp_path, caplog):
-    (tmp_path / "cache").write_bytes(b"")
-    for rows in (24, 30, 36):
-        forward, _ = plan_size(rows)
-        forward.execute()
-    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(warnings) == 1
-    assert "cannot be kept" in warnings[0]
-
-
-@pytest.mark.usefixtures("fresh")
-def test_nothing_is_left_where_the_file_cannot_be_replaced(tmp_path):
-    (tmp_path / "cache" / "fftw.wisdom").mkdir(parents=True)
-    plan_size(24)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fftw.wisdom"]
-
-
-SCRIPT = """
-import numpy as np, pyfftw
-imported = []
-original = pyfftw.import_wisdom
-pyfftw.import_wisdom = lambda parts: imported.append(parts) or original(parts)
-from blurfast.cpu.fft import FftWorkspace
-from blurfast.transforms import Transform
-workspace = FftWorkspace(Transform(48, 60, 5, 5, 1, 4), "measure")
-workspace.tile[:] = 0
-workspace.tile[0, 0] = 2880
-workspace.forward.execute()
-workspace.backward.execute()
-print(len(imported), workspace.tile[0, 0] / 2880)
-"""
-
-
-def test_wisdom_is_kept_between_processes(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BLURFAST_CACHE_DIR": str(tmp_path / "cache")}
-    outputs = []
-    for _ in range(2):
-        run = subprocess.run(
-            [sys.executable, "-W", "error", "-c", SCRIPT], env=environment, capture_output=True, text=True,
-            timeout=60, check=True,
-        )  # fmt: skip
-        assert run.stderr == ""
-        outputs.append(run.stdout.split())
-        assert (tmp_path / "cache" / "fftw.wisdom").stat().st_size > 65
-    assert [output[0] for output in outputs] == ["0", "1"]
-    assert {float(output[1]) for output in outputs} == {2880.0}
+@pytest.mark.parametrize("rubbish", [np.nan, np.inf, 3e38])
+def test_scratch_memory_is_not_taken_for_pixels(rubbish):
+    """The last row of a full tile is looked over in whole registers, so into memory that nothing was packed into."""
+    kernel, transform = average((5, 5)), transform_for((28, 28), (5, 5), 1, 4)
+    assert (transform.rows, transform.columns) == (32, 32)
+    pixels = noise((60, 60, 1), "float32") / np.float32(1000)
+    objects.load(fft_plan(Convolution(kernel), pixels).kernels())
+    results = []
+    for value in (0, rubbish):
+        operator = operator_of(transform, kernel, "float32")
+        workspace = operator.workspace(28)
+        np.lib.stride_tricks.as_strided(workspace.tile, shape=(33, 32))[-1] = value
+        target = np.empty((28, 28, 1), "float32")
+        operator(pixels, operator.row_map(0, 28, 60), 0, operator.plan_columns(0, 28, 60), 0, target, workspace)
+        results.append(target)
+    assert results[0].tobytes() == results[1].tobytes()

@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: what is damaged is rebuilt, what cannot be kept still works."""
+"""Kernels compiled for the processor: what is damaged is rebuilt, what cannot be kept still works."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import llvmlite.binding as llvm
 import pytest
 
 from blurfast.cpu import objects
-from blurfast.cpu.objects import CompiledKernel, Kernel
+from blurfast.cpu.catalogue import Kernel
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,59 +59,6 @@ def test_a_cached_filter_runs_without_numba(cache, filled_cache):
     assert second.stdout == filled_cache[1]
     assert second.stderr == ""
     assert {path: path.read_bytes() for path in cache.iterdir()} == filled_cache[2]
-
-
-def flip_byte(data: bytes, position: int) -> bytes:
-    return data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :]
-
-
-DAMAGES = {
-    "flipped in the code": lambda data: flip_byte(data, len(data) // 2),
-    "flipped at the end": lambda data: flip_byte(data, len(data) - 1),
-    "flipped in the checksum": lambda data: flip_byte(data, 20),
-    "flipped in the header": lambda data: flip_byte(data, 70),
-    "flipped in the magic": lambda data: flip_byte(data, 0),
-    "truncated": lambda data: data[: len(data) // 2],
-    "cut to the magic": lambda data: data[:16],
-    "longer": lambda data: data + b"\0",
-    "empty": lambda data: data[:0],
-    "foreign": lambda data: b"\x7fELF" + data[4:],
-}
-
-
-@pytest.mark.parametrize("damage", list(DAMAGES))
-def test_damage_is_noticed(damage, tmp_path):
-    kernel = Kernel("separable", "vertical", "uint8", "float32")
-    compiled = CompiledKernel("symbol", 19, bytes(range(256)) * 20)
-    objects.write_entry(tmp_path, kernel, compiled)
-    (path,) = tmp_path.iterdir()
-    assert objects.read_entry(tmp_path, kernel) == compiled
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    assert objects.read_entry(tmp_path, kernel) is None
-
-
-def test_entries_of_other_kernels_and_processors_are_not_taken(tmp_path, monkeypatch):
-    kernel, other = (
-        Kernel("separable", "vertical", "uint8", "float32"),
-        Kernel("separable", "vertical", "int8", "float32"),
-    )
-    objects.write_entry(tmp_path, other, CompiledKernel("symbol", 19, b"code"))
-    (path,) = tmp_path.iterdir()
-    path.rename(tmp_path / path.name.replace(str(other), str(kernel)))
-    assert objects.read_entry(tmp_path, kernel) is None
-    (path,) = tmp_path.iterdir()
-    right_name = path.name
-    monkeypatch.setattr(objects, "_fingerprint", lambda: "0" * 64)
-    path.unlink()
-    objects.write_entry(tmp_path, kernel, CompiledKernel("symbol", 19, b"code"))
-    (path,) = tmp_path.iterdir()
-    path.rename(tmp_path / right_name)
-    monkeypatch.undo()
-    assert objects.read_entry(tmp_path, kernel) is None
-
-
-def test_a_missing_cache_has_no_entries(tmp_path):
-    assert objects.read_entry(tmp_path / "none", Kernel("separable", "vertical", "uint8", "float32")) is None
 
 
 def test_damaged_entries_are_rebuilt_never_executed(cache, filled_cache):
@@ -171,14 +118,14 @@ def check_symbols(pixel: str, sums: str, folder: Path) -> None:
         pytest.skip("only the tables of ELF files are read here")
     for function in ("vertical", "horizontal"):
         kernel = Kernel("separable", function, pixel, sums)
-        entry = objects.read_entry(objects.cache_directory(), kernel)
+        entry = objects.cache().read(kernel)
         if entry is None:
             run = subprocess.run(
                 [sys.executable, "-m", "blurfast.cpu.compiler", str(folder), str(kernel)],
                 env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False,
             )  # fmt: skip
             assert run.returncode == 0, f"{kernel}: {run.stderr.splitlines()[-1:]}"
-            entry = objects.read_entry(folder, kernel)
+            entry = objects.cache(folder).read(kernel)
         assert undefined_symbols(entry.code) <= {"memcpy", "memset", "memmove"}, kernel
 
 

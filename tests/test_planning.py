@@ -116,12 +116,12 @@ def test_parts_sum_to_the_prediction():
 
 def test_planning_does_not_depend_on_the_size_of_the_image():
     huge = image_of(10**6, 10**6, 3, grain=Grain(256, 256))
-    started = time.perf_counter()
+    started = time.process_time()
     for mode in MODES[:3]:
         plan = plan_stream(Gaussian(50), huge, huge, Resources(8, 10**9), 10**8, mode=mode)
         assert plan.predicted_memory <= 10**9
         next(plan.windows())
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_huge_image_in_strips_is_refused_with_a_remedy():

@@ -37,10 +37,10 @@ def compile_kernel(kernel: Kernel) -> objects.CompiledKernel:
 
 def main(arguments: list[str]) -> None:
     """Compile the kernels named on the command line into the directory given first."""
-    directory = Path(arguments[0])
-    for text in arguments[1:]:
-        kernel = Kernel.parse(text)
-        objects.write_entry(directory, kernel, compile_kernel(kernel))
+    directory, *names = arguments
+    cache = objects.cache(Path(directory))
+    for kernel in map(Kernel.parse, names):
+        cache.write(kernel, compile_kernel(kernel))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from blurfast.boundary import IndexMap, Mode
 from blurfast.cpu.nonfinite import Contributions
 from blurfast.cpu.panels import PanelColumns, Panels, padded_sources
-from blurfast.cpu.wisdom import Effort, aligned_empty, plan_transforms
+from blurfast.cpu.wisdom import aligned_empty, plan_transforms
 from blurfast.pixels import Pixels
 from blurfast.rounding import exact_gain
-from blurfast.transforms import Transform
+from blurfast.transforms import PlanningEffort, Transform
 from blurfast.weights import Kernel2D
 
 _MOST_SPECTRA_BYTES = 64 * 1024 * 1024
@@ -33,7 +33,7 @@ _LARGEST_INTEGER = 2.0**64
 class FftWorkspace:
     """The buffers of one thread, and FFTW's transforms between them."""
 
-    def __init__(self, transform: Transform, effort: Effort) -> None:
+    def __init__(self, transform: Transform, effort: PlanningEffort) -> None:
         shape = transform.rows, transform.columns
         real = np.dtype(f"float{8 * transform.itemsize}")
         # A row more, since the kernels that look a tile over read whole registers.
@@ -77,7 +77,7 @@ class FftOperator:
         mode: Mode = "reflect",
         cval: float = 0.0,
         alpha: int | None = None,
-        effort: Effort = "measure",
+        effort: PlanningEffort = "measure",
     ) -> None:
         weights = kernel.weights
         self._anchor = kernel.anchor

@@ -18,6 +18,9 @@ from blurfast.transforms import Transform
 # Counts are whole numbers, but for the rounding of the transforms.
 _ONE_AT_LEAST = 0.5
 
+# Measured: what the transforms of masks hold at a time.
+_BYTES_PER_POINT = 39
+
 # These transforms take several times the memory of the tile's own, so threads take turns.
 _one_at_a_time = threading.Lock()
 
@@ -29,6 +32,11 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+def repair_bytes(transform: Transform) -> int:
+    """Return the memory that `Contributions` needs, in bytes; threads take turns."""
+    return _BYTES_PER_POINT * transform.points
+
+
 class Contributions:
     """Finds what NaN and infinite pixels of a tile contribute to the results of a correlation."""
 
@@ -36,39 +44,41 @@ class Contributions:
         self._weights = weights
         self._transform = transform
 
-    @property
-    def _masks(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The spectra of where the weights are positive, and where they are negative."""
-        return self._spectrum_of(self._weights > 0), self._spectrum_of(self._weights < 0)
-
-    def _spectrum_of(self, mask: NDArray[np.bool]) -> NDArray[Any]:
-        transform = self._transform
-        spread = np.zeros((transform.rows, transform.columns))
-        spread[: mask.shape[0], : mask.shape[1] * transform.channels : transform.channels] = mask
-        return np.fft.rfft2(spread).conj()
-
     def of(self, tile: NDArray[Any]) -> NDArray[Any]:
         """Return NaN or an infinity where a result has one, and zero elsewhere, for all points of the transform."""
         with _one_at_a_time:
             return self._find(tile)
 
     def _find(self, tile: NDArray[Any]) -> NDArray[Any]:
-        positive, negative = self._masks
-        upwards, downwards, unknown = (
-            self._spectrum(mask) for mask in (tile == np.inf, tile == -np.inf, np.isnan(tile))
-        )
-        reached_up = self._is_reached(upwards * positive + downwards * negative)
-        reached_down = self._is_reached(upwards * negative + downwards * positive)
-        reached_by_nan = self._is_reached(unknown * (positive + negative))
+        positive, negative = self._weights > 0, self._weights < 0
+        upwards, downwards = tile == np.inf, tile == -np.inf
+        reached_up = self._reach((upwards, positive), (downwards, negative))
+        reached_down = self._reach((upwards, negative), (downwards, positive))
+        reached_by_nan = self._reach((np.isnan(tile), positive | negative))
         special = np.zeros(reached_up.shape, dtype=tile.dtype)
         special[reached_up] = np.inf
         special[reached_down] = -np.inf
         special[reached_by_nan | (reached_up & reached_down)] = np.nan
         return special
 
+    def _reach(self, *pairs: tuple[NDArray[np.bool], NDArray[np.bool]]) -> NDArray[np.bool]:
+        """Return which results any of the pixels reaches by any of the weights that it is paired with."""
+        shape = self._transform.rows, self._transform.columns
+        reached = np.zeros(shape, dtype=np.bool)
+        for pixels, weights in pairs:
+            if pixels.any() and weights.any():
+                spectrum = self._spectrum(self._spread(weights))
+                np.conjugate(spectrum, out=spectrum)
+                spectrum *= self._spectrum(pixels)
+                reached |= np.fft.irfft2(spectrum, s=shape) > _ONE_AT_LEAST
+        return reached
+
+    def _spread(self, weights: NDArray[np.bool]) -> NDArray[np.bool]:
+        """Put the weights as far apart as the pixels of a channel are."""
+        transform = self._transform
+        spread = np.zeros((transform.rows, transform.columns), dtype=np.bool)
+        spread[: weights.shape[0], : weights.shape[1] * transform.channels : transform.channels] = weights
+        return spread
+
     def _spectrum(self, mask: NDArray[np.bool]) -> NDArray[Any]:
         return np.fft.rfft2(mask.astype(np.float64), s=(self._transform.rows, self._transform.columns))
-
-    def _is_reached(self, spectrum: NDArray[Any]) -> NDArray[np.bool]:
-        counts = np.fft.irfft2(spectrum, s=(self._transform.rows, self._transform.columns))
-        return np.asarray(counts > _ONE_AT_LEAST)

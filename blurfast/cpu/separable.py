@@ -94,7 +94,7 @@ class Geometry:
         """Rows that a tile depends on."""
         return _most_inputs(self.vertical, self.tile_rows)
 
-    @functools.cached_property
+    @property
     def panel_width(self) -> int:
         """Elements of a row that the vertical pass filters at a time, so that all rows of the panel stay cached."""
         unit = 4 * self.lanes
@@ -102,17 +102,17 @@ class Geometry:
             unit = math.lcm(unit, self.channels)
         return max(1, _PANEL_BYTES // (self.padded_rows * self.itemsize) // unit) * unit
 
-    @functools.cached_property
+    @property
     def panel_pitch(self) -> int:
         """Distance of a panel's rows."""
         return odd_pitch(self.panel_width, self.itemsize)
 
-    @functools.cached_property
+    @property
     def column_pitch(self) -> int:
         """Distance of the columns that are handed from the vertical to the horizontal pass."""
         return odd_pitch(TILE_ROWS, self.itemsize)
 
-    @functools.cached_property
+    @property
     def chunk_pixels(self) -> int:
         """Pixels of a row that the horizontal pass filters before it transposes them back."""
         fitting = _CHUNK_BYTES // (self.column_pitch * self.channels * self.itemsize)
@@ -277,9 +277,10 @@ class ColumnPlan:
     copies: IndexMap
 
     @classmethod
-    def of_sources(cls, column_start: int, column_stop: int, sources: IndexMap) -> ColumnPlan:
-        """Make the plan for a tile whose padded columns are `sources` of the image."""
-        origin, runs = origins(sources)
+    @functools.lru_cache(maxsize=256)  # the same tiles come up in every image of a size
+    def of_span(cls, column_start: int, column_stop: int, span: tuple[int, int], width: int, mode: Mode) -> ColumnPlan:
+        """Make the plan for a tile that depends on the columns in `span`, some of them outside the image."""
+        origin, runs = origins(index_map(*span, width, mode))
         repeated = np.flatnonzero(origin != np.arange(origin.size))
         return cls(column_start, column_stop, runs, np.stack([repeated, origin[repeated]]))
 
@@ -333,6 +334,7 @@ class SeparableOperator:
         with np.errstate(over="ignore"):  # a value beyond float32 is infinite there
             self._outside = np.array([cval], dtype=np.float64).astype(sums)
         self._outside_filtered = self._outside * self._vertical.gain
+        self._panel = self.geometry.panel_width, self.geometry.panel_pitch
         self._vertical_kernel, self._horizontal_kernel = objects.load(self.geometry.kernels(pixel_dtype, target_dtype))
 
     @property
@@ -347,8 +349,7 @@ class SeparableOperator:
     def plan_columns(self, column_start: int, column_stop: int, width: int) -> ColumnPlan:
         """Prepare the columns of the tiles whose results span `column_start` (even) to `column_stop`."""
         span = self._horizontal.resampler.span(column_start, column_start + even(column_stop - column_start))
-        sources = index_map(*span, width, self.mode)
-        return ColumnPlan.of_sources(column_start, column_stop, sources)
+        return ColumnPlan.of_span(column_start, column_stop, span, width, self.mode)
 
     def row_map(self, row_start: int, row_stop: int, height: int) -> IndexMap:
         """Return the source rows that the results from `row_start` (even) to `row_stop` depend on."""
@@ -450,8 +451,7 @@ class SeparableOperator:
                 row_count,
                 scratch["panel"],
                 scratch["filtered"],
-                geometry.panel_width,
-                geometry.panel_pitch,
+                *self._panel,
                 lines,
                 pitch,
                 start * self.channels,

@@ -13,14 +13,14 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-logger = logging.getLogger("blurfast")
+from blurfast.transforms import PlanningEffort
 
-Effort = Literal["estimate", "measure", "patient"]
+logger = logging.getLogger("blurfast")
 
 _lock = threading.Lock()
 _loaded = False
@@ -33,7 +33,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-def plan_transforms(tile: NDArray[Any], spectrum: NDArray[Any], effort: Effort) -> tuple[Any, Any]:
+def plan_transforms(tile: NDArray[Any], spectrum: NDArray[Any], effort: PlanningEffort) -> tuple[Any, Any]:
     """Return FFTW's transforms from `tile` to `spectrum`, and back, which destroys the spectrum.
 
     Parameters
@@ -43,8 +43,7 @@ def plan_transforms(tile: NDArray[Any], spectrum: NDArray[Any], effort: Effort) 
     spectrum
         Complex, with half of the columns and one more.
     effort
-        How long the first planning of a size may take: ``estimate`` not at all, ``measure`` up to a second,
-        ``patient`` up to a minute.
+        How long the first planning of a size may take.
     """
     import pyfftw
 

@@ -1,0 +1,38 @@
+"""The methods that may carry a filter out on an image: what each needs, costs and gives.
+
+One module holds one method. Each class answers the same questions (`base.Method`), and none touches a pixel.
+`candidates` lists all of them for a filter, with the reason where one cannot serve. Which is taken is decided in
+`choices`.
+"""
+
+from __future__ import annotations
+
+from blurfast.methods.base import Job, Method
+from blurfast.methods.direct import DirectMethod
+from blurfast.methods.fft import FftMethod
+from blurfast.methods.multirate import MultirateMethod
+from blurfast.methods.separable import SeparableMethod
+
+__all__ = [
+    "Candidates",
+    "DirectMethod",
+    "FftMethod",
+    "Job",
+    "Method",
+    "MultirateMethod",
+    "SeparableMethod",
+    "candidates",
+]
+
+Candidates = dict[str, Method | str]
+"""Every method by its name, or why it cannot serve."""
+
+
+def candidates(job: Job) -> Candidates:
+    """Return all methods for a job; the earlier ones are taken where the cost is equal."""
+    return {
+        "separable": SeparableMethod.of(job),
+        "multirate": MultirateMethod.of(job),
+        "direct": DirectMethod.of(job),
+        "fft": FftMethod.of(job),
+    }
