@@ -7,6 +7,7 @@ one more thread writes what is encoded, in order. All queues are bounded.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import queue
 import threading
@@ -31,11 +32,11 @@ def filter_array(plan: Plan, image: Pixels, target: Pixels) -> None:
 
     Both are shaped (rows, columns, channels), with pixels and channels contiguous.
     """
-    window_filter = plan.window_filter()
-    for window in plan.windows():
-        part = target[window.row_start : window.row_stop, window.column_start : window.column_stop]
-        for tasks in window_filter.stages(window, image, 0, lambda rows: rows, part):
-            run_all(tasks, plan.threads)
+    with contextlib.closing(plan.window_filter()) as window_filter:
+        for window in plan.windows():
+            part = target[window.row_start : window.row_stop, window.column_start : window.column_stop]
+            for tasks in window_filter.stages(window, image, 0, lambda rows: rows, part):
+                run_all(tasks, plan.threads)
 
 
 def filter_copied(plan: Plan, source: Source, sink: Sink) -> None:
@@ -45,15 +46,16 @@ def filter_copied(plan: Plan, source: Source, sink: Sink) -> None:
     """
     assert plan.bands is not None
     store = open_store(plan, source, 0)
-    window_filter = plan.window_filter()
     outputs = _OutputBuffers(plan)
-    for window in plan.windows():
-        run_all(store.read_tasks(window), plan.threads)
-        target = outputs.take(window)
-        pixels, first_column = store.pixels(window)
-        for tasks in window_filter.stages(window, pixels, first_column, functools.partial(store.rows, window), target):
-            run_all(tasks, plan.threads)
-        run_all(sink.encode_tasks(0, window, target), plan.threads)
+    with contextlib.closing(plan.window_filter()) as window_filter:
+        for window in plan.windows():
+            run_all(store.read_tasks(window), plan.threads)
+            target = outputs.take(window)
+            pixels, first_column = store.pixels(window)
+            rows = functools.partial(store.rows, window)
+            for tasks in window_filter.stages(window, pixels, first_column, rows, target):
+                run_all(tasks, plan.threads)
+            run_all(sink.encode_tasks(0, window, target), plan.threads)
 
 
 def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: Progress | None = None) -> None:
@@ -84,23 +86,23 @@ def _stream_image(
     """Filter one image, and yield each window once it is computed."""
     assert plan.bands is not None
     store = open_store(plan, source, image)
-    window_filter = plan.window_filter()
     outputs = _OutputBuffers(plan)
     windows = list(plan.windows())
     reading = pool.start(store.read_tasks(windows[0]))
-    for index, window in enumerate(windows):
-        pool.finish(reading)
-        if index + 1 < len(windows):
-            reading = pool.start(store.read_tasks(windows[index + 1]))
-        target = outputs.take(window)
-        pixels, first_column = store.pixels(window)
-        rows = functools.partial(store.rows, window)
-        for tasks in window_filter.stages(window, pixels, first_column, rows, target):
-            pool.finish(pool.start(tasks))
-        segments = pool.start(sink.encode_tasks(image, window, target))
-        outputs.lend(segments)
-        writer.write(image, segments)
-        yield window
+    with contextlib.closing(plan.window_filter()) as window_filter:
+        for index, window in enumerate(windows):
+            pool.finish(reading)
+            if index + 1 < len(windows):
+                reading = pool.start(store.read_tasks(windows[index + 1]))
+            target = outputs.take(window)
+            pixels, first_column = store.pixels(window)
+            rows = functools.partial(store.rows, window)
+            for tasks in window_filter.stages(window, pixels, first_column, rows, target):
+                pool.finish(pool.start(tasks))
+            segments = pool.start(sink.encode_tasks(image, window, target))
+            outputs.lend(segments)
+            writer.write(image, segments)
+            yield window
 
 
 class _OutputBuffers:

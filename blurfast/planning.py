@@ -19,7 +19,6 @@ from blurfast.choices import Choice, check_options, choose_backend, choose_metho
 from blurfast.costs import Costs
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.separable import even
-from blurfast.cpu.tiles import WindowFilter
 from blurfast.errors import MemoryBudgetError
 from blurfast.filters import Filter
 from blurfast.io.base import ImageSpec
@@ -27,6 +26,7 @@ from blurfast.methods import Job, Method, MultirateMethod
 from blurfast.pixels import Window
 from blurfast.resources import MEGABYTE, Resources, format_memory
 from blurfast.transforms import PlanningEffort
+from blurfast.window_filter import WindowFilter
 
 OUTPUT_BUFFERS = 2
 """Bands that are being encoded while the next is computed."""

@@ -136,7 +136,13 @@ class DirectOperator:
         self._anchor = anchor
         self._mode = mode
         self._panels = Panels(
-            pixel_dtype=pixel_dtype, target_dtype=target_dtype, sums=sums, channels=channels, alpha=alpha, cval=cval
+            pixel_dtype=pixel_dtype,
+            target_dtype=target_dtype,
+            sums=sums,
+            channels=channels,
+            alpha=alpha,
+            cval=cval,
+            surveyed=True,
         )
         self._weighted = alpha is not None
         self._rounded = int(target_dtype.kind in "biu" and not self._weighted)

@@ -31,10 +31,11 @@ from blurfast.cpu.separable import (
     even,
     odd_pitch,
 )
-from blurfast.cpu.tiles import RowTranslation, Workspaces
+from blurfast.cpu.tiles import Workspaces
 from blurfast.parallel import Task
 from blurfast.pixels import Pixels, Window
 from blurfast.weights import IDENTITY, MultirateGaussian, Resampler
+from blurfast.window_filter import RowTranslation
 
 _MOST_PACKED_ROWS = 768
 _BLURRED_TILE_ROWS = 128
@@ -118,6 +119,9 @@ class MultirateTiles:
         result = np.empty((blurred.rows, blurred.columns, self._channels), dtype=self._sums)
         yield self._blurring_tasks(blurred, kept, decimated, result)
         yield self._interpolating_tasks(window, blurred, result, target)
+
+    def close(self) -> None:
+        """See `WindowFilter.close`: all that is held goes with the object."""
 
     def _blurred_window(self, window: Window) -> Window:
         """Return which blurred samples a window depends on; it starts at even ones."""

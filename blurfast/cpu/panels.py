@@ -100,6 +100,8 @@ class Panels:
         The channel that the others are weighted by, or None.
     cval
         The value of positions outside the image.
+    surveyed
+        Whether `pack` looks for NaN, infinity, and what may overflow.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Panels:
         channels: int,
         alpha: int | None,
         cval: float,
+        surveyed: bool = False,
     ) -> None:
         from blurfast.cpu import objects  # imports llvmlite, which planning does not need
 
@@ -118,14 +121,14 @@ class Panels:
         self._alpha = -1 if alpha is None else alpha
         with np.errstate(over="ignore"):  # a value beyond float32 is infinite there
             self._outside = np.array([cval], dtype=np.float64).astype(sums)
-        self._may_be_extreme = pixel_dtype.kind == "f" or not np.isfinite(self._outside[0])
+        self._is_surveyed = surveyed and (pixel_dtype.kind == "f" or not np.isfinite(self._outside[0]))
         self._lanes = WIDEST_REGISTER // sums.itemsize
         self._pack, self._finish = objects.load(panel_kernels(pixel_dtype, target_dtype, sums))
 
     def pack(
         self, pixels: Pixels, row_map: IndexMap, columns: PanelColumns, first_column: int, panel: NDArray[Any]
     ) -> bool:
-        """Pack the padded pixels of a tile; return whether any is NaN, infinite, or so large that sums may overflow.
+        """Pack the padded pixels of a tile; return whether the survey found NaN, infinity, or what may overflow.
 
         Parameters
         ----------
@@ -135,11 +138,14 @@ class Panels:
         row_map
             The row of `pixels` for each row of the panel, or `boundary.OUTSIDE`.
         panel
-            Shaped (rows, elements); each row has room for the padded columns, and then for a register more.
+            Shaped (rows, elements). Each row has room for the padded columns and, if it is surveyed, for a register
+            more.
         """
         assert row_map.max(initial=0) < pixels.shape[0], "a row that is not there"
         assert row_map.size <= panel.shape[0], "more rows than the panel has"
-        assert columns.count * self.channels <= panel.shape[1], "more columns than the panel has"
+        whole_registers = -(-columns.count * self.channels // self._lanes) * self._lanes
+        written = whole_registers if self._is_surveyed else columns.count * self.channels
+        assert written <= panel.shape[1], "more columns than the panel has"
         marks = np.empty(self._lanes, dtype=panel.dtype)
         shifted = first_column * self.channels * pixels.itemsize
         pitch = panel.strides[0] // panel.itemsize
@@ -158,7 +164,7 @@ class Panels:
             self._outside.ctypes.data,
             panel.ctypes.data,
             pitch,
-            int(self._may_be_extreme),
+            int(self._is_surveyed),
             marks.ctypes.data,
         )
         return bool(marks.any())

@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import functools
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from blurfast.boundary import IndexMap
 from blurfast.parallel import Task
 from blurfast.pixels import Pixels, Window
-
-RowTranslation = Callable[[IndexMap], IndexMap]
-"""From rows of the image to rows of an array that holds some of them; `boundary.OUTSIDE` stays."""
-
-
-class WindowFilter(Protocol):
-    """Filters windows of an image, one after the other, in raster order."""
-
-    def stages(
-        self, window: Window, pixels: Pixels, first_column: int, rows: RowTranslation, target: Pixels
-    ) -> Iterator[list[Task]]:
-        """Yield lists of tasks: those of one list may run at the same time, and end before the next list begins.
-
-        Parameters
-        ----------
-        window
-            What to filter; it starts at an even row and column.
-        pixels, first_column
-            The source, and the column of the image that it starts at.
-        rows
-            Translates rows of the image to rows of `pixels`.
-        target
-            Where the window goes.
-        """
+from blurfast.window_filter import RowTranslation
 
 
 class TileOperator(Protocol):
@@ -120,6 +97,9 @@ class Tiles:
                 tile = target_rows[:, column - window.column_start : column_stop - window.column_start]
                 tasks.append(functools.partial(self._workspaces.run, pixels, row_map, row, columns, first_column, tile))
         yield tasks
+
+    def close(self) -> None:
+        """See `WindowFilter.close`: all that is held goes with the object."""
 
     def _plan_columns(self, column_start: int, column_stop: int) -> Any:
         key = column_start, column_stop

@@ -10,11 +10,11 @@ import numpy as np
 from blurfast.boundary import Mode
 from blurfast.costs import Costs
 from blurfast.cpu.catalogue import Kernel
-from blurfast.cpu.tiles import WindowFilter
 from blurfast.dtypes import sum_dtype
 from blurfast.filters import Convolution, Filter
 from blurfast.io.base import ImageSpec
 from blurfast.transforms import PlanningEffort
+from blurfast.window_filter import WindowFilter
 
 # By how much taps may be made smaller for averages to stay in range; with more taps than these they must be by more.
 LARGEST_OVERSHOOT = 1e-6
@@ -102,7 +102,8 @@ def usual_sums(job: Job) -> Sums:
     """Return the precision that a job needs for its pixels and weights alone, whatever the method."""
     sums = sum_dtype(*job.dtypes)
     if sums == np.float64:
-        return Sums(sums, f"{job.image.dtype.name} pixels do not fit into float32")
+        wide = next(dtype.name for dtype in job.dtypes if sum_dtype(dtype) == np.float64)
+        return Sums(sums, f"{wide} pixels do not fit into float32")
     if isinstance(job.filter, Convolution) and np.abs(job.filter.weights).sum() > _LARGEST_WEIGHTS_IN_FLOAT32:
         return Sums(np.dtype(np.float64), "the weights do not fit into float32")
     return Sums(sums, f"exact enough for {job.target_dtype.name} pixels")

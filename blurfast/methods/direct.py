@@ -12,11 +12,12 @@ import numpy as np
 from blurfast.costs import Costs
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.direct import TILE_ROWS, DirectGeometry, DirectOperator
-from blurfast.cpu.tiles import Tiles, WindowFilter
+from blurfast.cpu.tiles import Tiles
 from blurfast.filters import Convolution
 from blurfast.methods.base import LARGEST_OVERSHOOT, Job, Sums, is_16_bit, operator_settings, rounding_error, usual_sums
 from blurfast.rounding import kernel_overshoot
 from blurfast.weights import Kernel2D
+from blurfast.window_filter import WindowFilter
 
 _MOST_TAPS_IN_FLOAT32 = 2500
 # Beyond these, making an operator takes next to none of the time, and it would hold much memory.

@@ -13,12 +13,13 @@ from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.fft import FftOperator
 from blurfast.cpu.nonfinite import repair_bytes
 from blurfast.cpu.panels import panel_kernels
-from blurfast.cpu.tiles import Tiles, WindowFilter
+from blurfast.cpu.tiles import Tiles
 from blurfast.filters import Convolution
 from blurfast.methods.base import Job, Sums, is_16_bit, operator_settings, rounding_error, usual_sums
 from blurfast.resources import MEGABYTE, format_memory
 from blurfast.transforms import Transform, choose_transform, transform_for
 from blurfast.weights import Kernel2D
+from blurfast.window_filter import WindowFilter
 
 _TILES_PER_COLUMN = 4
 _MOST_TRANSFORM_BYTES = 48 * MEGABYTE

@@ -8,11 +8,11 @@ from typing import ClassVar
 from blurfast.costs import Costs
 from blurfast.cpu import multirate
 from blurfast.cpu.catalogue import Kernel
-from blurfast.cpu.tiles import WindowFilter
 from blurfast.methods.base import Job, Sums, operator_settings
 from blurfast.methods.separable import SeparableMethod
 from blurfast.pixels import Window
 from blurfast.weights import MultirateGaussian, SeparableTerm
+from blurfast.window_filter import WindowFilter
 
 # What the method costs by its factor, in taps of a separable filter (the sum of both directions).
 _COST_IN_TAPS = {2: 180, 4: 85, 8: 85, 16: 85}

@@ -13,10 +13,11 @@ from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.panels import panel_kernels
 from blurfast.cpu.separable import FEWEST_TILES_PER_THREAD, TILE_ROWS, Geometry, SeparableOperator, pair_shift
 from blurfast.cpu.separable_sum import SeparableSumOperator, sum_workspace_bytes
-from blurfast.cpu.tiles import TileOperator, Tiles, WindowFilter
+from blurfast.cpu.tiles import TileOperator, Tiles
 from blurfast.methods.base import LARGEST_OVERSHOOT, Job, Sums, is_16_bit, operator_settings, rounding_error, usual_sums
 from blurfast.rounding import overshoot
 from blurfast.weights import SeparableTerm
+from blurfast.window_filter import WindowFilter
 
 _MOST_TILE_ROWS = 256
 # A pass averages the errors of the other if the squares of its weights sum to less, and the image is not shorter.
