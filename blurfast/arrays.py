@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from blurfast.boundary import Mode
 from blurfast.choices import check_options
 from blurfast.cpu import objects
+from blurfast.device_arrays import apply_on_device, is_on_device
 from blurfast.dtypes import require_supported
 from blurfast.engine import filter_array, filter_copied
 from blurfast.filters import Convolution, Filter, Gaussian
@@ -67,7 +68,8 @@ def gaussian(
     method
         ``auto``, ``separable``, ``multirate``, ``direct`` or ``fft``; see `convolve` for the last two.
     backend
-        ``auto`` or ``cpu``.
+        ``cpu``, ``cuda``, or ``cuda:1`` for the GPU with this number. ``auto`` takes a GPU where there is one and it is
+        predicted to save time, with all transfers.
     fft_planning
         How long FFTW may take to plan a size of transforms when the fft method meets it first: ``estimate`` not at
         all, ``measure`` up to a second, ``patient`` up to a minute. What it learns is kept between runs.
@@ -280,12 +282,16 @@ def apply(
     """
     if not isinstance(filter, Gaussian | Convolution):
         raise TypeError(f"filter is {filter!r}; it must be a Gaussian or a Convolution")
+    options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
+    check_options(**options)
+    if is_on_device(image):
+        axis = _checked_axis(channel_axis)
+        result: NDArray[Any] = apply_on_device(filter, image, channel_axis=axis, out=out, options=options)
+        return result
     source = _checked_image(image, channel_axis)
     target = _checked_out(out, source)
     if np.may_share_memory(source, target) and not _is_same_view(source, target):
         source = source.copy()
-    options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
-    check_options(**options)
     count = thread_count(threads)
     if source.size == 0:
         return target
@@ -315,12 +321,17 @@ def _checked_image(image: ArrayLike, channel_axis: int | None) -> NDArray[Any]:
     if array.ndim != allowed:
         hint = "" if channel_axis is not None or array.ndim != 3 else "; for colours say channel_axis=-1"
         raise ValueError(f"image has {array.ndim} dimensions; it must have {allowed}{hint}")
+    _checked_axis(channel_axis)
+    return array
+
+
+def _checked_axis(channel_axis: int | None) -> int | None:
     if channel_axis is not None:
         if isinstance(channel_axis, bool) or not isinstance(channel_axis, int | np.integer):
             raise TypeError(f"channel_axis is {channel_axis!r}; it must be an integer or None")
         if not -3 <= channel_axis < 3:
             raise ValueError(f"channel_axis is {channel_axis}; it must be from -3 to 2")
-    return array
+    return channel_axis
 
 
 def _checked_out(out: NDArray[Any] | None, image: NDArray[Any]) -> NDArray[Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Literal, NamedTuple, get_args
 
 from blurfast.boundary import MODES
 from blurfast.costs import Costs
 from blurfast.errors import UnsupportedError
-from blurfast.methods import Job, Method, candidates
+from blurfast.methods import Candidates, Gpu, Job, Method, candidates, on_device
 from blurfast.resources import format_memory
 from blurfast.transforms import PLANNING_EFFORTS
 
@@ -36,7 +37,7 @@ def check_options(mode: object, cval: object, backend: object, method: object, f
         raise TypeError(f"cval is {cval!r}; it must be a number")
     for argument, value, allowed in (
         ("mode", mode, MODES),
-        ("backend", backend, BACKENDS),
+        ("backend", parse_backend(backend)[0] if isinstance(backend, str) else backend, BACKENDS),
         ("method", method, METHODS),
         ("fft_planning", fft_planning, PLANNING_EFFORTS),
     ):
@@ -44,53 +45,153 @@ def check_options(mode: object, cval: object, backend: object, method: object, f
             raise ValueError(f"{argument} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
-def choose_backend(backend: str) -> list[Choice]:
-    """Choose what computes; raise an UnsupportedError if it cannot be had."""
+def parse_backend(backend: str) -> tuple[str, int | None]:
+    """Return a backend's name and the number of the device that it asks for.
+
+    Examples
+    --------
+    >>> parse_backend("cuda:1"), parse_backend("auto")
+    (('cuda', 1), ('auto', None))
+    """
+    name, _, number = backend.partition(":")
+    return (name, int(number)) if name == "cuda" and number.isdecimal() else (backend, None)
+
+
+class Decision(NamedTuple):
+    """What carries a job out, and what else there was."""
+
+    operation: Method
+    backend: str
+    choices: list[Choice]
+
+
+def find_gpu(backend: str, limit: int | None) -> Gpu | str:
+    """Return the GPU to consider, or why there is none.
+
+    Parameters
+    ----------
+    backend
+        Where it is ``cuda``, or ``cuda:1`` for the device with this number, a GPU there must be.
+    limit
+        The most bytes of its memory to use.
+
+    Raises
+    ------
+    UnsupportedError
+        If the GPU that is asked for cannot be had.
+    """
+    backend, device = parse_backend(backend)
+    if backend == "cpu":
+        return "the cpu is asked for"
+    from blurfast.cuda import probe  # looks for a driver
+
+    found = probe.survey()
+    wanted = [properties for properties in found.devices if device in (None, properties.index)]
+    if wanted:
+        return Gpu(wanted[0], limit)
+    if not found.devices:
+        missing = UnsupportedError(found.fact, remedy=found.remedy)
+    else:
+        numbers = ", ".join(str(properties.index) for properties in found.devices)
+        missing = UnsupportedError(f"there is no CUDA device {device} that can be used", remedy=f"use device {numbers}")
     if backend == "cuda":
-        raise UnsupportedError("this version has no CUDA backend", remedy="use the cpu backend")
-    reason = "asked for" if backend == "cpu" else "the only backend of this version"
-    return [Choice("backend", "cpu", True, reason)]
+        raise missing
+    return missing.fact
 
 
-def choose_method(method: str, job: Job, threads: int, figures: Costs) -> tuple[Method, list[Choice]]:
-    """Choose how to compute: what is asked for, or else what costs least.
+def all_gpus() -> list[str]:
+    """Return the backends of all GPUs that can be used; raise an `UnsupportedError` if there are none."""
+    from blurfast.cuda import probe  # looks for a driver
+
+    found = probe.survey()
+    if not found.devices:
+        raise UnsupportedError(found.fact, remedy=found.remedy)
+    return [f"cuda:{properties.index}" for properties in found.devices]
+
+
+def choose_operation(backend: str, method: str, job: Job, threads: int, figures: Costs, gpu: Gpu | str) -> Decision:
+    """Choose what computes, and how: what is asked for, or else what takes the least time.
 
     Raises
     ------
     UnsupportedError
         If the method that is asked for cannot serve, or none can.
     """
-    found = candidates(job)
-    able = {name: candidate for name, candidate in found.items() if not isinstance(candidate, str)}
-    if method != "auto" and method not in able:
-        usable = " or ".join([*able, "auto"]) if able else "another kernel or image"
-        raise UnsupportedError(f"the {method} method cannot serve: {found[method]}", remedy=f"use the method {usable}")
-    if not able:
-        raise UnsupportedError(f"no method can serve: {found['direct']}", remedy="leave out what cannot be had")
-    seconds = {name: candidate.seconds(figures) for name, candidate in able.items()}
-    chosen = method if method != "auto" else min(seconds, key=seconds.__getitem__)
+    found = {"cpu": candidates(job)}
+    if not isinstance(gpu, str):
+        found["cuda"] = {name: on_device(candidate, gpu) for name, candidate in found["cpu"].items()}
+        if backend == "cuda":
+            del found["cpu"]
+    seconds = {
+        (side, name): candidate.seconds(figures) / (threads if side == "cpu" else 1)
+        for side, methods in found.items()
+        for name, candidate in methods.items()
+        if not isinstance(candidate, str) and method in ("auto", name)
+    }
+    if not seconds:
+        raise _nothing_serves(method, found)
+    best = min(seconds, key=seconds.__getitem__)
+    operation = found[best[0]][best[1]]
+    assert not isinstance(operation, str), "it has a time"
+    choices = [
+        *_backend_choices(backend, gpu, seconds, best[0]),
+        *_method_choices(method, found[best[0]], best[1], figures, threads if best[0] == "cpu" else 1),
+        Choice("sums", operation.sums.dtype.name, True, operation.sums.reason),
+    ]
+    return Decision(operation, best[0], choices)
+
+
+def _nothing_serves(method: str, found: dict[str, Candidates]) -> UnsupportedError:
+    """Return the error where no candidate can do what is asked for."""
+    methods = next(reversed(found.values()))
+    able = [name for name, candidate in methods.items() if not isinstance(candidate, str)]
+    if method == "auto":
+        return UnsupportedError(f"no method can serve: {methods['direct']}", remedy="leave out what cannot be had")
+    usable = " or ".join([*able, "auto"]) if able else "another kernel or image"
+    return UnsupportedError(f"the {method} method cannot serve: {methods[method]}", remedy=f"use the method {usable}")
+
+
+def _backend_choices(backend: str, gpu: Gpu | str, seconds: dict[tuple[str, str], float], chosen: str) -> list[Choice]:
+    """Tell which backend is taken, and what the other one would have taken."""
+    if backend != "auto":
+        return [Choice("backend", backend, True, "asked for")]
+    if isinstance(gpu, str):
+        return [Choice("backend", "cpu", True, "there is no other"), Choice("backend", "cuda", False, gpu)]
+    least = {
+        side: min((time for (where, _), time in seconds.items() if where == side), default=math.inf)
+        for side in ("cpu", "cuda")
+    }
+    other = "cuda" if chosen == "cpu" else "cpu"
+    name, milliseconds = gpu.properties.name, {side: f"{1e3 * time:.3g} ms" for side, time in least.items()}
+    reasons = {
+        "cpu": f"about {milliseconds['cpu']}",
+        "cuda": f"about {milliseconds['cuda']} on {name}, with its start and all transfers",
+    }
+    return [Choice("backend", chosen, True, reasons[chosen]), Choice("backend", other, False, reasons[other])]
+
+
+def _method_choices(method: str, found: Candidates, chosen: str, figures: Costs, threads: int) -> list[Choice]:
+    """Tell what each method of the chosen backend would have meant."""
+    seconds = {name: one.seconds(figures) for name, one in found.items() if not isinstance(one, str)}
     choices = []
     for name, candidate in found.items():
         if isinstance(candidate, str):
             choices.append(Choice("method", name, False, candidate))
             continue
-        facts = _facts(candidate, seconds[name], job, threads)
         if name == chosen:
             why = "asked for" if method != "auto" else "the least time"
         else:
             why = f"{method} is asked for" if method != "auto" else f"{seconds[name] / seconds[chosen]:.2g}x the time"
+        facts = _facts(candidate, seconds[name] / threads, threads)
         choices.append(Choice("method", name, name == chosen, f"{why}: {facts}"))
-    choices.append(Choice("sums", able[chosen].sums.dtype.name, True, able[chosen].sums.reason))
-    return able[chosen], choices
+    return choices
 
 
-def _facts(candidate: Method, seconds: float, job: Job, threads: int) -> str:
+def _facts(candidate: Method, seconds: float, threads: int) -> str:
     """Return what is predicted of a candidate, as a clause."""
-    scratch = format_memory(candidate.memory(min(job.image.height, 256), job.image.width, threads))
-    return (
-        f"{candidate.nature}, about {seconds / threads * 1e3:.3g} ms, {scratch} of scratch memory, "
-        f"error {candidate.error:.1g}"
-    )
+    image = candidate.job.image
+    scratch = format_memory(candidate.memory(min(image.height, 256), image.width, threads))
+    return f"{candidate.nature}, about {seconds * 1e3:.3g} ms, {scratch} of scratch memory, error {candidate.error:.1g}"
 
 
 def choose_threads(threads: int, seconds: float) -> tuple[int, list[Choice]]:

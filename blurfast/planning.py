@@ -15,14 +15,14 @@ import numpy as np
 
 from blurfast import costs
 from blurfast.boundary import Mode
-from blurfast.choices import Choice, check_options, choose_backend, choose_method, choose_threads
+from blurfast.choices import Choice, check_options, choose_operation, choose_threads, find_gpu, parse_backend
 from blurfast.costs import Costs
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.separable import even
 from blurfast.errors import MemoryBudgetError
 from blurfast.filters import Filter
 from blurfast.io.base import ImageSpec
-from blurfast.methods import Job, Method, MultirateMethod
+from blurfast.methods import Gpu, Job, Method, MultirateMethod
 from blurfast.pixels import Window
 from blurfast.resources import MEGABYTE, Resources, format_memory
 from blurfast.transforms import PlanningEffort
@@ -116,7 +116,8 @@ class Plan:
 
     def window_filter(self) -> WindowFilter:
         """Return what does the arithmetic."""
-        return self.operation.window_filter(self.tile, self.threads)
+        window = (self.bands.rows, self.bands.columns) if self.bands else (self.image.height, self.image.width)
+        return self.operation.window_filter(self.tile, self.threads, window)
 
     def windows(self) -> Iterator[Window]:
         """Yield the windows that are written, in raster order."""
@@ -179,6 +180,7 @@ def plan_array(
     backend: str = "auto",
     method: str = "auto",
     fft_planning: PlanningEffort = "measure",
+    device_memory: int | None = None,
 ) -> Plan:
     """Plan the filtering of an image in memory.
 
@@ -191,24 +193,27 @@ def plan_array(
     """
     check_options(mode, cval, backend, method, fft_planning)
     plan = _plan_array if filter.memory <= _MOST_FILTER_BYTES_KEPT else _plan_array.__wrapped__
-    return plan(Job(filter, image, target_dtype, mode, cval, fft_planning), threads, backend, method, costs.load())
+    job = Job(filter, image, target_dtype, mode, cval, fft_planning)
+    return plan(job, threads, parse_backend(backend)[0], method, costs.load(), find_gpu(backend, device_memory))
 
 
 @functools.lru_cache(maxsize=64)
-def _plan_array(job: Job, threads: int, backend: str, method: str, figures: Costs) -> Plan:
+def _plan_array(job: Job, threads: int, backend: str, method: str, figures: Costs, gpu: Gpu | str) -> Plan:
     """Plan a job; the same job comes up again and again, and planning takes as long as filtering a small image."""
-    backend_choices = choose_backend(backend)
     image, alpha_choices = _opacity(job.filter, job.image)
     job = job._replace(image=image)
-    operation, method_choices = choose_method(method, job, threads, figures)
-    threads, thread_choices = choose_threads(threads, operation.seconds(figures))
+    decision = choose_operation(backend, method, job, threads, figures, gpu)
+    operation = decision.operation
+    thread_choices: list[Choice] = []
+    if decision.backend == "cpu":
+        threads, thread_choices = choose_threads(threads, operation.seconds(figures))
     return Plan(
         job=job,
-        backend="cpu",
+        backend=decision.backend,
         operation=operation,
         threads=threads,
         tile=operation.tile(image.height, image.width, threads),
-        choices=(*backend_choices, *alpha_choices, *method_choices, *thread_choices),
+        choices=(*alpha_choices, *decision.choices, *thread_choices),
         bands=_array_bands(operation, image, threads) if isinstance(operation, MultirateMethod) else None,
     )
 
@@ -263,6 +268,7 @@ def plan_stream(
         backend=backend,
         method=method,
         fft_planning=fft_planning,
+        device_memory=resources.device_memory,
     )
     available = resources.max_memory - baseline_memory - _UNPREDICTED_BYTES
     candidates = _candidate_bands(plan, target)
@@ -338,11 +344,19 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
         "input": source,
         "output": OUTPUT_BUFFERS * output,
         "encoded": (OUTPUT_BUFFERS + 1) * output,
-        "decoding": threads * image.task_bytes,
-        "encoding": threads * target.task_bytes + target.held_bytes,
+        "decoding": _tasks_at_once(image, threads) * image.task_bytes,
+        "encoding": _tasks_at_once(target, threads) * target.task_bytes + target.held_bytes,
         "tiles": tiles,
     }
     return replace(bands, parts=parts)
+
+
+def _tasks_at_once(image: ImageSpec, threads: int) -> int:
+    """Return how many segments of an image can be decoded, or encoded, at the same time."""
+    if image.sequential:
+        return 1
+    segments = -(-image.height // image.grain.rows) * -(-image.width // image.grain.columns)
+    return min(threads, segments)
 
 
 def _array_bands(operation: MultirateMethod, image: ImageSpec, threads: int) -> Bands:

@@ -26,15 +26,27 @@ class Resources:
         Threads that compute and run codecs.
     max_memory
         Bytes that the whole process may keep resident.
+    device_memory
+        Bytes of a GPU's memory to use at most; None for what is free there.
     """
 
     threads: int
     max_memory: int
+    device_memory: int | None = None
 
     @classmethod
-    def choose(cls, threads: int | None = None, max_memory: int | str | None = None) -> Resources:
+    def choose(
+        cls,
+        threads: int | None = None,
+        max_memory: int | str | None = None,
+        device_memory: int | str | None = None,
+    ) -> Resources:
         """Return the given limits, or the defaults: all processors, and a quarter of the available memory."""
-        return cls(thread_count(threads), parse_memory(max_memory) if max_memory is not None else default_memory())
+        return cls(
+            thread_count(threads),
+            parse_memory(max_memory) if max_memory is not None else default_memory(),
+            parse_memory(device_memory, "device_memory") if device_memory is not None else None,
+        )
 
 
 def thread_count(threads: int | None) -> int:
@@ -48,8 +60,10 @@ def thread_count(threads: int | None) -> int:
     return threads
 
 
-def parse_memory(size: int | str) -> int:
+def parse_memory(size: int | str, argument: str = "max_memory") -> int:
     """Return a number of bytes given as such or as text like ``512MB``, ``1.5 GiB`` or ``2G``.
+
+    Errors name the `argument`.
 
     Examples
     --------
@@ -61,12 +75,12 @@ def parse_memory(size: int | str) -> int:
     elif isinstance(size, str):
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?I?)B?\s*", size.upper())
         if match is None or match[2] not in _UNITS:
-            raise ValueError(f"max_memory is {size!r}; it must be a size such as 512MB or 2GiB")
+            raise ValueError(f"{argument} is {size!r}; it must be a size such as 512MB or 2GiB")
         count = float(match[1]) * _UNITS[match[2]]
     else:
-        raise TypeError(f"max_memory is {size!r}; it must be a number of bytes or text such as 512MB")
+        raise TypeError(f"{argument} is {size!r}; it must be a number of bytes or text such as 512MB")
     if not 1 <= count <= sys.maxsize:
-        raise ValueError(f"max_memory is {size!r}; it must be from 1 byte to {sys.maxsize} bytes")
+        raise ValueError(f"{argument} is {size!r}; it must be from 1 byte to {sys.maxsize} bytes")
     return int(count)
 
 

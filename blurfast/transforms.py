@@ -143,8 +143,17 @@ def transform_for(tile: tuple[int, int], kernel: tuple[int, int], channels: int,
 @functools.lru_cache(maxsize=4096)
 def _fast_size(least: int) -> int:
     """Return the size from `least` on that takes the least time, which need not be the next."""
-    sizes = np.array([size for size in good_sizes(2 * least + 2) if size >= least], dtype=np.int64)
-    return int(sizes[np.argmin(sizes * np.sqrt(_slowness(sizes)))])
+    largest = 2 * least + 2
+    sizes, times = _sizes_and_times(largest.bit_length())
+    first, end = np.searchsorted(sizes, (least, largest + 1))
+    return int(sizes[first + np.argmin(times[first:end])])
+
+
+@functools.cache
+def _sizes_and_times(bits: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the good sizes up to 2 to the power of `bits`, and in proportion the time that each takes per row."""
+    sizes = np.array(good_sizes(1 << bits), dtype=np.int64)
+    return sizes, np.sqrt(_slowness(sizes)) * sizes
 
 
 @functools.lru_cache(maxsize=64)

@@ -185,5 +185,5 @@ def test_wrong_options(option, message):
 
 
 def test_cuda_is_refused_with_a_remedy():
-    with pytest.raises(UnsupportedError, match=r"CUDA.*; use the cpu backend"):
+    with pytest.raises(UnsupportedError, match=r"driver.*or use the cpu backend"):
         plan_array(Gaussian(1), image_of(), UINT16, 1, backend="cuda")

@@ -1,13 +1,14 @@
 """The methods that may carry a filter out on an image: what each needs, costs and gives.
 
-One module holds one method. Each class answers the same questions (`base.Method`), and none touches a pixel.
-`candidates` lists all of them for a filter, with the reason where one cannot serve. Which is taken is decided in
-`choices`.
+One module holds one method, and `device` what a GPU makes of them. Each class answers the same questions
+(`base.Method`), and none touches a pixel. `candidates` lists all of them for a filter, with the reason where one cannot
+serve. Which is taken is decided in `choices`.
 """
 
 from __future__ import annotations
 
 from blurfast.methods.base import Job, Method
+from blurfast.methods.device import Gpu, OnDevice, make_operator, on_device, plan_operator_tiles
 from blurfast.methods.direct import DirectMethod
 from blurfast.methods.fft import FftMethod
 from blurfast.methods.multirate import MultirateMethod
@@ -17,11 +18,16 @@ __all__ = [
     "Candidates",
     "DirectMethod",
     "FftMethod",
+    "Gpu",
     "Job",
     "Method",
     "MultirateMethod",
+    "OnDevice",
     "SeparableMethod",
     "candidates",
+    "make_operator",
+    "on_device",
+    "plan_operator_tiles",
 ]
 
 Candidates = dict[str, Method | str]

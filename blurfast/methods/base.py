@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -54,14 +55,16 @@ class Sums(NamedTuple):
         return self.dtype.itemsize // 4
 
 
-class Method(Protocol):
+class Method(Hashable, Protocol):
     """One way to carry out a job."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """How it is asked for."""
 
-    @classmethod
-    def of(cls, job: Job) -> Method | str:
-        """Return the method for a job, or why it cannot serve."""
+    @property
+    def job(self) -> Job:
+        """What is to be done."""
 
     @property
     def sums(self) -> Sums:
@@ -94,8 +97,8 @@ class Method(Protocol):
     def kernels(self) -> list[Kernel]:
         """Return what `window_filter` loads."""
 
-    def window_filter(self, tile: tuple[int, int] | None, threads: int) -> WindowFilter:
-        """Return what does the arithmetic, in tiles of this size."""
+    def window_filter(self, tile: tuple[int, int] | None, threads: int, window: tuple[int, int]) -> WindowFilter:
+        """Return what does the arithmetic, in tiles of this size, for windows of up to `window` rows and columns."""
 
 
 def usual_sums(job: Job) -> Sums:

@@ -127,7 +127,7 @@ class DirectMethod:
         """See `Method`."""
         return self._geometry.kernels(*self.job.dtypes)
 
-    def window_filter(self, tile: tuple[int, int] | None, threads: int) -> WindowFilter:
+    def window_filter(self, tile: tuple[int, int] | None, threads: int, window: tuple[int, int]) -> WindowFilter:
         """See `Method`."""
         assert tile is not None
         make = _operator if math.prod(self.kernel.shape) <= _MOST_TAPS_KEPT else _operator.__wrapped__

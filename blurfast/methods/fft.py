@@ -124,7 +124,7 @@ class FftMethod:
         """See `Method`."""
         return panel_kernels(*self.job.dtypes, self.sums.dtype)
 
-    def window_filter(self, tile: tuple[int, int] | None, threads: int) -> WindowFilter:
+    def window_filter(self, tile: tuple[int, int] | None, threads: int, window: tuple[int, int]) -> WindowFilter:
         """See `Method`."""
         assert tile is not None
         image = self.job.image

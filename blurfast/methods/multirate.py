@@ -90,7 +90,7 @@ class MultirateMethod:
         """See `Method`."""
         return multirate.kernels(*self.designs, *self.job.dtypes, self.sums.dtype)
 
-    def window_filter(self, tile: tuple[int, int] | None, threads: int) -> WindowFilter:
+    def window_filter(self, tile: tuple[int, int] | None, threads: int, window: tuple[int, int]) -> WindowFilter:
         """See `Method`."""
         image = self.job.image
         settings = operator_settings(self.job, self.sums)

@@ -135,7 +135,7 @@ class SeparableMethod:
         sums = self.sums.dtype
         return [*self._geometry().kernels(pixels, sums), *panel_kernels(sums, target, sums)]
 
-    def window_filter(self, tile: tuple[int, int] | None, threads: int) -> WindowFilter:
+    def window_filter(self, tile: tuple[int, int] | None, threads: int, window: tuple[int, int]) -> WindowFilter:
         """See `Method`."""
         assert tile is not None
         return Tiles(_operator(self, tile[0]), self.job.image.height, self.job.image.width, tile[1])
