@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -22,6 +21,9 @@ from blurfast.parallel import run_all
 from blurfast.pixels import Pixels, Window
 from blurfast.planning import OUTPUT_BUFFERS, Plan
 from blurfast.windows import open_store
+
+_MOST_UNFINISHED = 2
+"""Windows that are handed to the writer: one that is being written, and the next."""
 
 Progress = Callable[[int, int], None]
 """Called with the pixels done so far and all pixels; an exception that it raises cancels the run."""
@@ -58,8 +60,15 @@ def filter_copied(plan: Plan, source: Source, sink: Sink) -> None:
             run_all(sink.encode_tasks(0, window, target), plan.threads)
 
 
-def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: Progress | None = None) -> None:
-    """Filter all images of `source` into `sink`, and complete it.
+def filter_stream(
+    plans: Sequence[Plan],
+    source: Source,
+    sink: Sink,
+    progress: Progress | None = None,
+    *,
+    before_commit: Callable[[], None] = lambda: None,
+) -> None:
+    """Filter all images of `source` into `sink`, and complete it, unless `before_commit` raises an exception.
 
     Both are closed in any case. Whatever goes wrong, and on an interrupt, no thread is left and the sink is aborted.
     """
@@ -73,6 +82,7 @@ def filter_stream(plans: Sequence[Plan], source: Source, sink: Sink, progress: P
                     if progress is not None:
                         progress(done, total)
             writer.finish()
+        before_commit()
         source.close()  # the output may take the place of the input
         sink.commit()
     finally:
@@ -157,44 +167,26 @@ class _OrderedWriter:
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
-        self._queue: queue.Queue[tuple[int, list[Future[Any]]] | None] = queue.Queue(maxsize=1)
-        self._failure: BaseException | None = None
-        self._cancelled = False
-        self._thread = threading.Thread(target=self._run, name="blurfast-writer")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="blurfast-writer")
+        self._unfinished: deque[Future[None]] = deque()
 
     def write(self, image: int, segments: list[Future[Any]]) -> None:
-        """Queue the segments of one window; blocks while too many windows wait."""
-        self._raise_failure()
-        self._queue.put((image, segments))
+        """Have the segments of one window written; blocks while two windows wait. Raise what has gone wrong before."""
+        while self._unfinished and (self._unfinished[0].done() or len(self._unfinished) == _MOST_UNFINISHED):
+            self._unfinished.popleft().result()
+        self._unfinished.append(self._executor.submit(self._append, image, segments))
 
     def finish(self) -> None:
         """Wait until all is written."""
-        self._queue.put(None)
-        self._thread.join()
-        self._raise_failure()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if self._failure is None and not self._cancelled:  # else only drain, so that nobody waits for room
-                try:
-                    self._append(*item)
-                except BaseException as failure:  # noqa: BLE001 - raised again in the calling thread
-                    self._failure = failure
+        for window in self._unfinished:
+            window.result()
 
     def _append(self, image: int, segments: list[Future[Any]]) -> None:
         for segment in segments:
             self._sink.append(image, segment.result())
 
     def __enter__(self) -> _OrderedWriter:
-        self._thread.start()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._cancelled = True
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        self._executor.shutdown(wait=True, cancel_futures=failure[0] is not None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, Unpack, get_args
 
 from blurfast.boundary import Mode
 from blurfast.dtypes import SUPPORTED
@@ -17,7 +18,10 @@ from blurfast.engine import Progress, filter_stream
 from blurfast.errors import UnsupportedError
 from blurfast.filters import Filter
 from blurfast.io.base import FileSink, FileSource, ImageSpec
+from blurfast.io.changes import refusing_changes
+from blurfast.io.page_selection import Pages
 from blurfast.io.registry import open_sink, open_source
+from blurfast.io.tiff_options import TiffKeywords
 from blurfast.planning import Plan, plan_stream
 from blurfast.resources import MEGABYTE, Resources, peak_memory, resident_memory
 from blurfast.transforms import PlanningEffort
@@ -27,8 +31,24 @@ ALPHA_RULES: tuple[Alpha, ...] = get_args(Alpha)
 
 # What loading a kernel adds to a process that has not loaded one yet.
 _KERNEL_LOADER_BYTES = 48 * MEGABYTE
+_LOADED_BY_RUNS = ("blurfast.cpu.objects", "blurfast.io.pillow", "blurfast.io.png", "blurfast.io.tiff_sink")
 
 _Path = str | os.PathLike[str]
+
+
+class MemoryShare(NamedTuple):
+    """What one of several runs may use that go on in this process at the same time; made by `share_memory`.
+
+    Parameters
+    ----------
+    limit
+        Bytes that the process may keep resident, if no other run used any.
+    process
+        Bytes of them that the process needs whatever is run.
+    """
+
+    limit: int
+    process: int
 
 
 @dataclass(frozen=True)
@@ -69,10 +89,12 @@ def filter_file(
     backend: str = "auto",
     fft_planning: PlanningEffort = "measure",
     threads: int | None = None,
-    max_memory: int | str | None = None,
-    compression: str | None = None,
+    max_memory: int | str | MemoryShare | None = None,
+    device_memory: int | str | None = None,
+    page: Pages | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **tiff: Unpack[TiffKeywords],
 ) -> FileReport:
     """Filter an image file of any size into another.
 
@@ -96,13 +118,26 @@ def filter_file(
         Threads that compute and run codecs; by default one for each processor.
     max_memory
         Limit of the whole process's resident memory: bytes, or text such as ``"512MB"``. By default a quarter of what
-        is available, at least 256 MB.
-    compression
-        Of a TIFF output, such as ``"none"``, ``"deflate"`` or ``"zstd:10"``; by default the input's.
+        is available, at least 256 MB. Where several runs go on at the same time, a `MemoryShare`.
+    device_memory
+        The most of a GPU's memory to use, likewise; by default what is free there.
+    page
+        The pages of a TIFF file to be filtered, counted from 0: a number, several, or text such as ``"0,3-7"``. By
+        default all but smaller versions and masks of others.
     overwrite
         Whether an existing output may be replaced.
     progress
         Called with the pixels done and the pixels in all; an exception that it raises cancels the run.
+    compression
+        Of a TIFF output, such as ``"none"``, ``"deflate"`` or ``"zstd:10"``; by default the input's.
+    predictor
+        Of a TIFF output: ``"none"``, ``"horizontal"`` or ``"float"``; by default the input's.
+    tile
+        Rows and columns of a TIFF output's tiles, such as ``"256x256"`` or ``(256, 256)``, or ``"strips"``; by default
+        the input's.
+    bigtiff
+        Whether a TIFF output is a BigTIFF: ``"yes"``, ``"no"``, or ``"auto"`` (the default) where the input is one or
+        the output may need it.
 
     Returns
     -------
@@ -127,22 +162,31 @@ def filter_file(
     >>> report.pixels, tifffile.imread(folder / "out.tif").shape
     (90000, (300, 300))
     """
+    _refuse_unknown(tiff)
     started = time.perf_counter()
-    resources = Resources.choose(threads, max_memory)
+    resources, process_memory = _limits(threads, max_memory, device_memory)
     with contextlib.ExitStack() as cleanup:
-        opened = open_source(source)
+        refuse_change = cleanup.enter_context(refusing_changes(source))
+        opened = open_source(source, page=page)
         cleanup.callback(opened.close)
         images = _images(opened, source, alpha)
-        sink = open_sink(target, images, opened, compression=compression, overwrite=overwrite)
+        sink = open_sink(target, images, opened, overwrite=overwrite, **tiff)
         cleanup.callback(sink.abort)
         options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
-        plans = _plan_images(filter, images, sink.images, resources, source, options)
+        plans = _plan_images(filter, images, sink.images, resources, process_memory, source, options)
         _load_kernels(plans, opened, sink)
-        filter_stream(plans, opened, sink, progress)
+        filter_stream(plans, opened, sink, progress, before_commit=refuse_change)
         notices = (*opened.notices, *sink.notices)
     pixels = sum(image.height * image.width for image in images)
     elapsed = time.perf_counter() - started
     return FileReport(os.fspath(source), os.fspath(target), pixels, elapsed, peak_memory(), tuple(plans), notices)
+
+
+def _refuse_unknown(tiff: TiffKeywords) -> None:
+    """Refuse keywords that do not exist, before anything is opened."""
+    for name in tiff:
+        if name not in TiffKeywords.__annotations__:
+            raise TypeError(f"filter_file() got an unexpected keyword argument {name!r}")
 
 
 def _load_kernels(plans: Sequence[Plan], source: FileSource, sink: FileSink) -> None:
@@ -163,7 +207,9 @@ def plan_file(
     backend: str = "auto",
     fft_planning: PlanningEffort = "measure",
     threads: int | None = None,
-    max_memory: int | str | None = None,
+    max_memory: int | str | MemoryShare | None = None,
+    device_memory: int | str | None = None,
+    page: Pages | None = None,
 ) -> list[Plan]:
     """Return how `filter_file` would filter each image of a file into a copy of its own layout.
 
@@ -176,11 +222,28 @@ def plan_file(
     >>> plan_file(path, Gaussian(2))[0].halo
     (9, 9)
     """
-    resources = Resources.choose(threads, max_memory)
-    with contextlib.closing(open_source(source)) as opened:
+    resources, process_memory = _limits(threads, max_memory, device_memory)
+    with contextlib.closing(open_source(source, page=page)) as opened:
         images = _images(opened, source, alpha)
         options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
-        return _plan_images(filter, images, images, resources, source, options)
+        return _plan_images(filter, images, images, resources, process_memory, source, options)
+
+
+def share_memory(limit: int, count: int) -> MemoryShare:
+    """Return what each of `count` runs at the same time may use, so that together they keep within `limit` bytes.
+
+    All that any run loads is loaded now, since it counts once, whereas the pixels of each run count for themselves.
+
+    Examples
+    --------
+    >>> share = share_memory(4_000_000_000, 2)
+    >>> share.limit == share.process + (4_000_000_000 - share.process) // 2
+    True
+    """
+    for module in _LOADED_BY_RUNS:
+        importlib.import_module(module)
+    process = resident_memory()
+    return MemoryShare(process + max(0, limit - process) // count, process)
 
 
 def describe_file(path: _Path) -> list[dict[str, Any]]:
@@ -196,6 +259,15 @@ def describe_file(path: _Path) -> list[dict[str, Any]]:
     """
     with contextlib.closing(open_source(path)) as opened:
         return opened.layout_description
+
+
+def _limits(
+    threads: int | None, max_memory: int | str | MemoryShare | None, device_memory: int | str | None
+) -> tuple[Resources, int | None]:
+    """Return what a run may use, and what the process needs beside, if that is known already."""
+    if isinstance(max_memory, MemoryShare):
+        return Resources.choose(threads, max_memory.limit, device_memory), max_memory.process
+    return Resources.choose(threads, max_memory, device_memory), None
 
 
 def _images(source: FileSource, path: _Path, alpha: str) -> list[ImageSpec]:
@@ -217,11 +289,13 @@ def _plan_images(
     images: Sequence[ImageSpec],
     targets: Sequence[ImageSpec],
     resources: Resources,
+    process_memory: int | None,
     path: _Path,
     options: dict[str, Any],
 ) -> list[Plan]:
-    baseline = resident_memory() + (0 if "llvmlite" in sys.modules else _KERNEL_LOADER_BYTES)
+    if process_memory is None:
+        process_memory = resident_memory() + (0 if "llvmlite" in sys.modules else _KERNEL_LOADER_BYTES)
     return [
-        plan_stream(filter, image, target, resources, baseline, path=os.fspath(path), **options)
+        plan_stream(filter, image, target, resources, process_memory, path=os.fspath(path), **options)
         for image, target in zip(images, targets, strict=True)
     ]

@@ -74,7 +74,7 @@ def read_kernel(path: str | os.PathLike[str]) -> Weights:
     path
         ``.npy``: a 2-D array of real numbers. ``.csv``, ``.tsv`` or ``.txt``: a row of numbers per line, between them
         commas, semicolons, tabs or blanks; what follows a ``#`` is a comment. ``.png``, ``.tif`` or ``.tiff``: an
-        image in shades of grey, whose pixels are the numbers as they are (bits of PNG files count as 0 and 255).
+        image in shades of grey, whose pixels are the numbers as they are (bits count as 0 and 255).
 
     Returns
     -------

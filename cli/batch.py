@@ -1,20 +1,21 @@
-"""Several files, one after the other: which file goes where, and what becomes of those that fail."""
+"""Several files, one after the other or some at the same time, and what becomes of those that fail."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import os
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
-
-from blurfast.errors import UnwritableError
-from blurfast.io.output import unwritable
 from blurfast_cli.console import Console
 from blurfast_cli.failures import SOME_FAILED, Failure, attempt
+from blurfast_cli.interrupts import Stopped
+from blurfast_cli.progress import Cancelled
 
 
 class Job(NamedTuple):
@@ -26,35 +27,47 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a job gave: as data for JSON, and as text for people, if they want to see any."""
+    """What a job gave.
+
+    Parameters
+    ----------
+    record
+        As data for JSON.
+    text
+        As text for people, if they want to see any.
+    messages
+        What else they may want to know.
+    is_skipped
+        Whether there was nothing to do.
+    """
 
     record: Mapping[str, Any]
     text: str | None = None
+    messages: Sequence[str] = ()
+    is_skipped: bool = False
 
 
 Action = Callable[[Job], Outcome]
+"""Does a job. Where several go on at the same time, it is called in threads of its own."""
 
 
-def pair_files(paths: Sequence[str], out_dir: str | None, *, need_output: bool = True) -> list[Job]:
-    """Return the inputs and outputs that the paths of a command line stand for.
+@dataclass(frozen=True)
+class Schedule:
+    """How the jobs of a batch follow each other.
 
-    Two paths without `out_dir` are an input and its output, otherwise all are inputs.
-
-    Raises
-    ------
-    click.UsageError
-        If an output is missing although needed, or would replace another output or an input.
+    Parameters
+    ----------
+    at_once
+        How many go on at the same time.
+    fail_fast
+        Whether no other begins once one has failed; those that go on are completed.
+    cancelled
+        Is set when the run ends early: a sign for actions in other threads to raise `Cancelled`.
     """
-    if out_dir is not None:
-        pairs = [(path, os.path.join(out_dir, Path(path).name)) for path in paths]
-        _refuse_collisions(pairs)
-        return label_jobs([Job(source, target) for source, target in pairs])
-    if len(paths) == 2:
-        return label_jobs([Job(paths[0], paths[1])])
-    if need_output:
-        missing = "OUT is missing" if len(paths) == 1 else "several inputs need --out-dir"
-        raise click.UsageError(f"{missing}; give IN and OUT, or inputs and --out-dir", click.get_current_context())
-    return label_jobs([Job(path) for path in paths])
+
+    at_once: int = 1
+    fail_fast: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
 
 def label_jobs(jobs: Sequence[Job]) -> list[Job]:
@@ -63,65 +76,149 @@ def label_jobs(jobs: Sequence[Job]) -> list[Job]:
     return [job._replace(label=f"{number}{Path(job.source).name}") for number, job in zip(numbers, jobs, strict=True)]
 
 
-def _refuse_collisions(pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuse outputs that would replace each other, or an input other than their own."""
-    inputs = {_identity(source): source for source, _ in pairs}
-    outputs: dict[str, str] = {}
-    for source, target in pairs:
-        place = _identity(target)
-        if place in outputs:
-            _refuse(f"{outputs[place]} and {source} would both become {target}")
-        if place in inputs and place != _identity(source):
-            _refuse(f"the output of {source} would replace the input {inputs[place]}")
-        outputs[place] = source
-
-
-def _refuse(fact: str) -> None:
-    raise click.UsageError(f"{fact}; filter them one by one, or rename them", click.get_current_context())
-
-
-def _identity(path: str) -> str:
-    return os.path.normcase(os.path.realpath(path))
-
-
-def make_directory(path: str) -> None:
-    """Create the directory for outputs, unless it is there.
-
-    Raises
-    ------
-    UnwritableError
-        If it cannot be created.
-    """
+def run_batch(
+    jobs: Sequence[Job], action: Action, console: Console, *, as_json: bool, schedule: Schedule | None = None
+) -> int:
+    """Do all jobs, whatever becomes of each, print their results as they come, and return the exit status."""
+    schedule = schedule or Schedule()
+    report = _Report(len(jobs), console, as_json=as_json)
+    crew = _Crew(jobs, action, schedule)
     try:
-        os.makedirs(path, exist_ok=True)
-    except FileExistsError:
-        raise UnwritableError("is not a directory", path=path, remedy="name a directory") from None
-    except OSError as error:
-        raise unwritable(error, path) from error
+        for result in crew.results():
+            report.add(result)
+    except BaseException as stop:
+        for result in crew.stop():
+            report.add(result)
+        if not (isinstance(stop, Stopped) and stop.reason is None):  # else the run ends silently
+            report.finish()
+        raise
+    report.finish()
+    return report.exit_status
 
 
-def run_batch(jobs: Sequence[Job], action: Action, console: Console, *, as_json: bool) -> int:
-    """Do all jobs, whatever becomes of each, print their results, and return the exit status."""
-    started = time.perf_counter()
-    statuses = [_run_job(job, action, console, as_json=as_json) for job in jobs]
-    failed = sum(status != 0 for status in statuses)
-    if len(jobs) == 1:
-        return statuses[0]
-    failures = f", {failed} failed" if failed else ""
-    console.message(f"{len(jobs)} files: {len(jobs) - failed} done{failures}, in {time.perf_counter() - started:.1f} s")
-    return SOME_FAILED if failed else 0
+class _Result(NamedTuple):
+    """A job that is over."""
+
+    job: Job
+    outcome: Outcome | Failure
 
 
-def _run_job(job: Job, action: Action, console: Console, *, as_json: bool) -> int:
-    outcome = attempt(functools.partial(action, job), job.source)
-    if isinstance(outcome, Failure):
-        console.failure(outcome)
-        if as_json:
+class _Crew:
+    """Does jobs in the calling thread, or in several others."""
+
+    def __init__(self, jobs: Sequence[Job], action: Action, schedule: Schedule) -> None:
+        self._pending = deque(jobs)
+        self._action = action
+        self._schedule = schedule
+        self._threads: list[threading.Thread] = []
+        # Results, exceptions to be raised in the calling thread, and None where a thread has ended.
+        self._news: deque[_Result | BaseException | None] = deque()
+        self._news_count = threading.Semaphore(0)
+
+    def results(self) -> Iterator[_Result]:
+        """Do the jobs, and yield each as it is over."""
+        if self._schedule.at_once == 1:
+            yield from self._do_pending()
+            return
+        for _ in range(self._schedule.at_once):
+            self._threads.append(threading.Thread(target=self._work, name="blurfast-job"))
+            self._threads[-1].start()
+        working = len(self._threads)
+        while working:
+            self._news_count.acquire()  # an interrupt that comes here leaves the news to `stop`
+            match self._news[0]:
+                case None:
+                    working -= 1
+                    self._news.popleft()
+                case BaseException() as stop:
+                    raise stop
+                case result:
+                    self._news.popleft()
+                    yield result
+
+    def stop(self) -> Iterator[_Result]:
+        """Cancel what goes on, wait until it has ended, and yield what was still completed."""
+        self._pending.clear()
+        self._schedule.cancelled.set()
+        for thread in self._threads:
+            while thread.is_alive():
+                with contextlib.suppress(Stopped):  # the threads must not outlive the run, however impatient the user
+                    thread.join()
+        yield from (news for news in self._news if isinstance(news, _Result))
+
+    def _work(self) -> None:
+        try:
+            for result in self._do_pending():
+                self._tell(result)
+        except Cancelled:
+            pass
+        except BaseException as stop:  # noqa: BLE001 - raised again in the calling thread
+            self._tell(stop)
+        finally:
+            self._tell(None)
+
+    def _tell(self, news: _Result | BaseException | None) -> None:
+        self._news.append(news)
+        self._news_count.release()
+
+    def _do_pending(self) -> Iterator[_Result]:
+        while True:
+            try:
+                job = self._pending.popleft()  # atomic
+            except IndexError:
+                return
+            outcome = attempt(functools.partial(self._action, job), job.source)
+            if self._schedule.fail_fast and isinstance(outcome, Failure):
+                self._pending.clear()
+            yield _Result(job, outcome)
+
+
+class _Report:
+    """Prints results as they come, and in the end how many were what."""
+
+    def __init__(self, total: int, console: Console, *, as_json: bool) -> None:
+        self._total = total
+        self._console = console
+        self._as_json = as_json
+        self._started = time.perf_counter()
+        self._counts: Counter[str] = Counter()
+        self._last_failure = 0
+
+    def add(self, result: _Result) -> None:
+        """Print what became of a job."""
+        job, outcome = result
+        if isinstance(outcome, Failure):
+            self._counts["failed"] += 1
+            self._last_failure = outcome.exit_status
+            self._console.failure(outcome)
             failure = {"status": "failed", "error": outcome.message, "exit_status": outcome.exit_status}
-            console.record({"source": job.source, **failure})
-        return outcome.exit_status
-    if as_json:
-        console.record({"source": job.source, "status": "ok", **outcome.record})
-    elif outcome.text is not None:
-        console.result(outcome.text)
-    return 0
+            self._record({"source": job.source, **failure})
+            return
+        self._counts["skipped" if outcome.is_skipped else "done"] += 1
+        for message in outcome.messages:
+            self._console.message(message)
+        self._record({"source": job.source, "status": "skipped" if outcome.is_skipped else "ok", **outcome.record})
+        if outcome.text is not None and not self._as_json:
+            self._console.result(outcome.text)
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        if self._as_json:
+            self._console.record(record)
+
+    def finish(self) -> None:
+        """Print how many of several files were what."""
+        if self._total == 1:
+            return
+        counts = [f"{self._counts['done']} done"]
+        counts += [f"{self._counts[name]} {name}" for name in ("skipped", "failed") if self._counts[name]]
+        if left := self._total - self._counts.total():
+            counts.append(f"{left} not done")
+        seconds = time.perf_counter() - self._started
+        self._console.message(f"{self._total} files: {', '.join(counts)}, in {seconds:.1f} s")
+
+    @property
+    def exit_status(self) -> int:
+        """That of the process: the only file's own, or whether some have failed."""
+        if self._total > 1 and self._counts["failed"]:
+            return SOME_FAILED
+        return self._last_failure

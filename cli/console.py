@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import click
 
 from blurfast.errors import UnwritableError
 from blurfast_cli.failures import BROKEN_PIPE, Failure
 from blurfast_cli.interrupts import Stopped
+from blurfast_cli.progress import hidden_bars
+
+_PIECE_BYTES = 1 << 20
 
 
 class Console:
@@ -50,6 +54,14 @@ class Console:
     def record(self, record: Mapping[str, Any]) -> None:
         """Print a result for programs, as one line of JSON."""
         self.result(json.dumps(record))
+
+    def image(self, file: BinaryIO) -> None:
+        """Send a whole image file to stdout."""
+        if sys.stdout is None:
+            raise UnwritableError("is closed", path="<stdout>", remedy="redirect it into a file or a pipe")
+        with _guarded(sys.stdout):
+            shutil.copyfileobj(file, sys.stdout.buffer, _PIECE_BYTES)
+            sys.stdout.flush()
 
     def message(self, text: str) -> None:
         """Tell the user something that may be of interest."""
@@ -106,9 +118,16 @@ def _write(stream: TextIO | None, text: str) -> None:
         return
     encoding = stream.encoding or "utf-8"
     printable = text.encode(encoding, "backslashreplace").decode(encoding)
-    try:
+    with _guarded(stream), hidden_bars(stream):
         stream.write(f"{printable}\n")
         stream.flush()
+
+
+@contextmanager
+def _guarded(stream: TextIO) -> Iterator[None]:
+    """End the run, silently, if nobody reads `stream` any more; tell if it cannot be written for another reason."""
+    try:
+        yield
     except BrokenPipeError:
         _discard(stream)
         raise Stopped(BROKEN_PIPE) from None

@@ -12,15 +12,16 @@ from typing import Any, TypeVar
 import click
 from numpy.typing import ArrayLike
 
-from blurfast.files import FileReport, filter_file, plan_file
-from blurfast.filters import Convolution, Filter, Gaussian
+from blurfast.choices import all_gpus
+from blurfast.filters import Convolution, Gaussian
+from blurfast.io.tiff_options import TiffKeywords
 from blurfast.kernel_shapes import SHAPES
-from blurfast.resources import format_memory
+from blurfast.resources import Resources
 from blurfast_cli import options
-from blurfast_cli.batch import Action, Job, Outcome, make_directory, pair_files, run_batch
 from blurfast_cli.console import Console
-from blurfast_cli.plans import explain_plans
-from blurfast_cli.progress import ProgressBar
+from blurfast_cli.filtering import BatchRules, Order, explain_files, filter_files
+from blurfast_cli.pairing import make_directory, pair_files, refuse_collisions
+from blurfast_cli.streams import refuse_misuse
 
 _FilterClass = type[Gaussian | Convolution]
 _AnyFilter = TypeVar("_AnyFilter", bound=Gaussian | Convolution)
@@ -44,16 +45,25 @@ def filter_command(filter_class: _FilterClass, *, description: str, examples: It
 
     def run(paths: Sequence[str], out_dir: str | None, *, explain: bool, as_json: bool, **values: Any) -> None:
         console = Console.current()
+        backends = _backends(values["backend"], values.pop("device"))
+        values["backend"] = backends[0]
         filter = build_filter(filter_class, {name: values.pop(name) for name in names})
+        rules = BatchRules(**{name: values.pop(name) for name in BatchRules._fields})
+        limits = Resources.choose(*[values.pop(name) for name in ("threads", "max_memory", "device_memory")])
         jobs = pair_files(paths, out_dir, need_output=not explain)
         if explain:
-            del values["overwrite"], values["compression"]
-            action = _explain_action(filter, values)
+            for name in ("overwrite", *TiffKeywords.__annotations__):
+                del values[name]
+            refuse_misuse([job._replace(target=None) for job in jobs], output_format=None, as_json=as_json)
+            status = explain_files(jobs, Order(filter, values, limits, backends), rules, console, as_json=as_json)
         else:
+            refuse_misuse(jobs, output_format=rules.format, as_json=as_json)
+            overwrite = values["overwrite"] and not rules.skip_existing
+            refuse_collisions(jobs, overwrite=overwrite, manifest=rules.manifest)
             if out_dir is not None:
                 make_directory(out_dir)
-            action = _filter_action(filter, values, console)
-        click.get_current_context().exit(run_batch(jobs, action, console, as_json=as_json))
+            status = filter_files(jobs, Order(filter, values, limits, backends), rules, console, as_json=as_json)
+        click.get_current_context().exit(status)
 
     return options.Command(
         filter_class.name,
@@ -62,6 +72,15 @@ def filter_command(filter_class: _FilterClass, *, description: str, examples: It
         help=description,
         examples=examples,
     )
+
+
+def _backends(backend: str, device: str | None) -> list[str]:
+    """Return the backends that `--backend` and `--device` ask for together: one for each device."""
+    if device is None:
+        return [backend]
+    if backend == "cpu":
+        raise click.BadParameter("the cpu backend has no devices.", param_hint="'--device'")
+    return all_gpus() if device == "all" else [f"cuda:{device}"]
 
 
 def _parameters(filter_class: _FilterClass) -> list[dataclasses.Field[Any]]:
@@ -106,46 +125,17 @@ def build_filter(filter_class: type[_AnyFilter], values: dict[str, Any]) -> _Any
         raise click.BadParameter(message, click.get_current_context(), param_hint=option) from error
 
 
-def _filter_action(filter: Filter, settings: dict[str, Any], console: Console) -> Action:
-    def action(job: Job) -> Outcome:
-        assert job.target is not None
-        with ProgressBar(job.label, "MP", scale=1e6, visible=console.shows_progress) as bar:
-            report = filter_file(job.source, job.target, filter, progress=bar, **settings)
-        console.message(_summary(report))
-        for notice in report.notices:
-            console.message(f"note: {report.source}: {notice}")
-        return Outcome(report.as_dict())
-
-    return action
-
-
-def _explain_action(filter: Filter, settings: dict[str, Any]) -> Action:
-    def action(job: Job) -> Outcome:
-        plans = plan_file(job.source, filter, **settings)
-        return Outcome({"plans": [plan.as_dict() for plan in plans]}, explain_plans(job.source, plans))
-
-    return action
-
-
-def _summary(report: FileReport) -> str:
-    megapixels = report.pixels / 1e6
-    size = f"{megapixels:.1f}" if megapixels >= 0.1 else f"{megapixels:.2g}"
-    rate = megapixels / max(report.seconds, 1e-9)
-    return (
-        f"{report.source} -> {report.target}: {size} MP in {report.seconds:.1f} s, {rate:.3g} MP/s, "
-        f"peak {format_memory(report.peak_memory)}"
-    )
-
-
 gaussian = filter_command(
     Gaussian,
     description="""Blur image files, or take derivatives of a Gaussian blur.
 
     Files of any size are streamed through bounded memory. OUT's suffix names its format, and OUT appears when it is
-    complete, or not at all.""",
+    complete, or not at all. For IN, '-' is stdin; for OUT, it is stdout.""",
     examples=(
         "gaussian photo.png blurred.png --sigma 5",
         "gaussian *.tif --out-dir blurred/ --sigma 5,3 --compression zstd",
+        "gaussian *.png --out-dir out/ --sigma 5 --jobs 4 --manifest log.jsonl",
+        "gaussian - - --sigma 5 < photo.png > blurred.png",
         "gaussian scan.tif edges.tif --sigma 2 --order 0,1",
         "gaussian huge.tif --sigma 50 --max-memory 512MB --explain",
     ),
@@ -156,7 +146,8 @@ convolve = filter_command(
     description=f"""Convolve image files with a kernel of any size.
 
     The kernel is the path of a .npy, .csv or .txt matrix or of a small .png or .tif image, or one of these names,
-    with parameters after a colon: {", ".join(SHAPES)}. Files of any size are streamed through bounded memory.""",
+    with parameters after a colon: {", ".join(SHAPES)}. Files of any size are streamed through bounded memory. For IN,
+    '-' is stdin; for OUT, it is stdout.""",
     examples=(
         "convolve photo.png bokeh.png --kernel disk:7",
         "convolve photo.png panned.png --kernel motion:21,30deg",

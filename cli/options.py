@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
@@ -11,6 +12,8 @@ import click
 from blurfast.boundary import MODES
 from blurfast.choices import BACKENDS, METHODS
 from blurfast.files import ALPHA_RULES
+from blurfast.io.page_selection import PageSelection
+from blurfast.io.tiff_options import BIGTIFF_RULES, PREDICTORS, parse_tile
 from blurfast.resources import parse_memory
 from blurfast.transforms import PLANNING_EFFORTS
 from blurfast_cli.console import Console
@@ -21,6 +24,7 @@ class Group(Enum):
 
     FILTER = "Filter options"
     OUTPUT = "Output"
+    BATCH = "Several files"
     RESOURCES = "Resources"
     MESSAGES = "Messages"
 
@@ -150,9 +154,20 @@ def without_name(message: str, name: str) -> str:
 
 
 def _check_compression(text: str) -> str:
-    from blurfast.io.tiff_sink import parse_compression  # loads the codecs, which the help does not need
+    from blurfast.io.tiff_codecs import parse_compression  # loads the codecs, which the help does not need
 
     parse_compression(text)
+    return text
+
+
+def _check_page(text: str) -> str:
+    PageSelection.parse(text)
+    return text
+
+
+def _check_device(text: str) -> str:
+    if text != "all" and not text.isdecimal():
+        raise ValueError(f"{text!r} is neither the number of a GPU, such as 0, nor all.")
     return text
 
 
@@ -192,6 +207,12 @@ ALPHA = Option(
     show_default=True,
     help="Whether colours count by their opacity, or all channels are filtered alike.",
 )
+PAGE = Option(
+    "--page",
+    group=Group.FILTER,
+    type=Checked("N[-M][,...]", _check_page),
+    help="The pages of a TIFF file to filter, counted from 0, such as 0,3-7.  [default: all full-size images]",
+)
 OUT_DIR = Option(
     "--out-dir",
     group=Group.OUTPUT,
@@ -211,6 +232,63 @@ COMPRESSION = Option(
     type=Checked("NAME[:LEVEL]", _check_compression),
     help="Of TIFF outputs, such as none, deflate or zstd:10.  [default: the input's]",
 )
+PREDICTOR = Option(
+    "--predictor",
+    group=Group.OUTPUT,
+    type=click.Choice(PREDICTORS),
+    help="Of TIFF outputs: which differences are compressed.  [default: the input's]",
+)
+TILE = Option(
+    "--tile",
+    group=Group.OUTPUT,
+    type=Checked("tile", parse_tile),
+    metavar="ROWSxCOLUMNS|strips",
+    help="Of TIFF outputs, such as 256x256.  [default: the input's]",
+)
+BIGTIFF = Option(
+    "--bigtiff",
+    group=Group.OUTPUT,
+    type=click.Choice(BIGTIFF_RULES),
+    default="auto",
+    show_default=True,
+    help="Whether TIFF outputs are BigTIFFs; auto: where the input is one, or the output may need it.",
+)
+FORMAT = Option(
+    "--format",
+    group=Group.OUTPUT,
+    type=click.Choice(["png", "tiff"]),
+    help="Of an image on stdout, where OUT is '-'.  [default: the input's]",
+)
+JOBS = Option(
+    "--jobs",
+    group=Group.BATCH,
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Files to filter at the same time. They share the threads and the memory.",
+)
+SKIP_EXISTING = Option(
+    "--skip-existing",
+    group=Group.BATCH,
+    is_flag=True,
+    help="Leave outputs that exist as they are; with --manifest those that it lists as done, from the same input with "
+    "the same parameters, and make all others anew.",
+)
+KEEP_GOING = Option(
+    "--keep-going/--fail-fast",
+    group=Group.BATCH,
+    default=True,
+    show_default=True,
+    help="Whether to filter the other files, too, when one has failed.",
+)
+MANIFEST = Option(
+    "--manifest",
+    group=Group.BATCH,
+    type=click.Path(),
+    metavar="FILE",
+    help="Add a line of JSON to FILE for each file: what became of it, sizes, time, and a checksum of the output.",
+)
 BACKEND = Option(
     "--backend",
     group=Group.RESOURCES,
@@ -218,6 +296,18 @@ BACKEND = Option(
     default="auto",
     show_default=True,
     help="What computes.",
+)
+DEVICE = Option(
+    "--device",
+    group=Group.RESOURCES,
+    type=Checked("N|all", _check_device),
+    help="The GPU that the cuda backend uses, or all: the files are spread over them.  [default: the first]",
+)
+DEVICE_MEMORY = Option(
+    "--device-memory",
+    group=Group.RESOURCES,
+    type=Checked("SIZE", functools.partial(parse_memory, argument="device_memory")),
+    help="Limit of a GPU's memory that is used.  [default: what is free there]",
 )
 METHOD = Option(
     "--method",
@@ -282,9 +372,10 @@ DEBUG = Option(
 )
 
 FILTER_OPTIONS = (
-    *(MODE, CVAL, ALPHA),
-    *(OUT_DIR, OVERWRITE, COMPRESSION),
-    *(BACKEND, METHOD, FFT_PLANNING, THREADS, MAX_MEMORY),
+    *(MODE, CVAL, ALPHA, PAGE),
+    *(OUT_DIR, OVERWRITE, COMPRESSION, PREDICTOR, TILE, BIGTIFF, FORMAT),
+    *(JOBS, SKIP_EXISTING, KEEP_GOING, MANIFEST),
+    *(BACKEND, DEVICE, DEVICE_MEMORY, METHOD, FFT_PLANNING, THREADS, MAX_MEMORY),
     *(EXPLAIN, JSON, QUIET, DEBUG),
 )
 """What every command that filters files takes beside the parameters of its filter."""

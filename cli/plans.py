@@ -38,11 +38,11 @@ def group_equal(items: Sequence[_Item]) -> list[tuple[range, _Item]]:
 
 
 def span_name(noun: str, span: range) -> str:
-    """Return what to call a range of pages or images, counted from 1.
+    """Return what to call a range of pages or images, counted from 0.
 
     Examples
     --------
     >>> span_name("page", range(0, 1)), span_name("page", range(1, 4))
-    ('page 1', 'pages 2-4')
+    ('page 0', 'pages 1-3')
     """
-    return f"{noun} {span.start + 1}" if len(span) == 1 else f"{noun}s {span.start + 1}-{span.stop}"
+    return f"{noun} {span.start}" if len(span) == 1 else f"{noun}s {span.start}-{span.stop - 1}"

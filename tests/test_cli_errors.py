@@ -21,7 +21,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blurfast_cli import filters
+from blurfast_cli import filtering
 from blurfast_cli.interrupts import Stopped, stopping_on_signals
 from tests.cli_runs import assert_refused, command, run, run_process, single_line, write_tiff
 
@@ -126,6 +126,7 @@ _OPTION = st.sampled_from(
     [
         *("--sigma", "--order", "--truncate", "--tolerance", "--mode", "--cval", "--alpha", "--backend", "--method"),
         *("--threads", "--max-memory", "--compression", "--explain", "--json", "--quiet", "--order=1", "-", "--", "-x"),
+        *("--jobs", "--skip-existing", "--fail-fast", "--manifest", "--format"),
     ]
 )
 
@@ -258,7 +259,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def filter_file(*_arguments: Any, **_settings: Any) -> None:
         raise error
 
-    monkeypatch.setattr(filters, "filter_file", filter_file)
+    monkeypatch.setattr(filtering, "filter_file", filter_file)
 
 
 def test_bugs_become_one_line(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +338,9 @@ def test_signals_end_a_run_without_a_trace(tmp_path: Path, number: int, status: 
 def test_interrupted_batch_keeps_what_is_done(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, Stopped(130, "interrupted"))
     done = run("gaussian", image, write_tiff(tmp_path / "b.tif"), "--out-dir", tmp_path / "out", "--sigma", "1")
-    assert done == (130, "", "blurfast: interrupted\n")
+    summary, reason = done.stderr.splitlines()
+    assert (done.status, done.stdout, reason) == (130, "", "blurfast: interrupted")
+    assert summary.startswith("2 files: 0 done, 2 not done, in ")
 
 
 @posix_only

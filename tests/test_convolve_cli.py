@@ -325,7 +325,7 @@ def test_kernels_that_cannot_be_read(
         (["--kernel", "box:5", "--method", "multirate"], "the multirate method cannot serve: it is for Gaussians only"),
         (["--kernel", "disk:5", "--exact"], "exact needs an integer image, integer weights"),
         (["--kernel", "laplacian", "--exact", "--method", "separable"], "exact"),
-        (["--kernel", "box:5", "--backend", "cuda"], "CUDA"),
+        (["--kernel", "box:5", "--backend", "cuda"], "NVIDIA driver"),
     ],
 )
 def test_what_cannot_be_had_is_refused(image: Path, tmp_path: Path, arguments: list[str], fact: str) -> None:

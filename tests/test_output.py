@@ -130,7 +130,7 @@ def test_failures_of_the_system_name_the_output(tmp_path, monkeypatch, function)
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    output = AtomicFile(tmp_path / "a.tif")
+    output = AtomicFile(tmp_path / "a.tif", overwrite=True)
     monkeypatch.setattr(f"blurfast.io.output.os.{function}", fail)
     with pytest.raises(UnwritableError, match=r"a\.tif: the disk is full; free"):
         output.commit()

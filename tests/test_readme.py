@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -13,13 +12,14 @@ import pytest
 import tifffile
 
 from benchmarks import readme
+from blurfast.bench.report import load_report
 
 TEXT = (readme.ROOT / "README.md").read_text()
 
 
 def test_figures_are_the_committed_ones():
     before, after = readme.split(TEXT)
-    assert before + readme.render(json.loads(readme.RESULTS.read_text())) + after == TEXT
+    assert before + readme.render(load_report(readme.RESULTS)) + after == TEXT
 
 
 def test_pictures_exist():

@@ -95,7 +95,7 @@ class FileSource(Source, Protocol):
 
     @property
     def notices(self) -> Sequence[str]:
-        """What the file holds that is left out, one sentence each."""
+        """What the file holds that is left out or changed, one sentence each."""
 
     @property
     def kernels(self) -> Sequence[Kernel]:

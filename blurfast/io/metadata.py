@@ -22,9 +22,13 @@ class Metadata:
         An Exif block: a TIFF structure without the ``Exif\0\0`` prefix.
     text
         Free text by keyword; the image's description under ``"Description"``.
+    colour_model
+        What the channels are where they are neither shades of grey nor RGB, in plain words. Only the format that the
+        image comes from can say so.
     """
 
     resolution: tuple[float, float] | None = None
     icc_profile: bytes | None = None
     exif: bytes | None = None
     text: Mapping[str, str] = field(default_factory=dict)
+    colour_model: str | None = None

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
-import secrets
-import shutil
+import stat
+import weakref
 from pathlib import Path
 from typing import BinaryIO
 
 from blurfast.errors import BlurfastError, OutputExistsError, UnwritableError
+from blurfast.io.leftovers import mark_in_use, remove_leftovers_once, unfinished_name
+
+_EVERYBODY, _OWNER_ONLY = 0o666, 0o600
 
 
 class AtomicFile:
     """A file that is written beside its final place, and moved there once it is complete.
+
+    What killed runs have left behind in the same directory is removed first.
 
     Parameters
     ----------
     path
         The final place. A symbolic link is followed: its target is replaced.
     overwrite
-        Whether a file that is there already may be replaced. It keeps its permissions.
+        Whether a file that is there already may be replaced. Its permissions are kept, and where the system allows it,
+        its owner and group.
 
     Raises
     ------
@@ -35,18 +42,36 @@ class AtomicFile:
         self.path = Path(path)
         self._final = Path(os.path.realpath(path))
         self._overwrite = overwrite
-        if self._final.is_dir():
-            raise UnwritableError("is a directory", path=path, remedy="name a file")
-        if self._final.exists() and not self._final.is_file():
-            raise UnwritableError("is not a regular file", path=path, remedy="name a file")
-        self._refuse_existing()
-        self.temporary = self._final.with_name(f".blurfast-{secrets.token_hex(6)}.part")
         with self.translated_errors():
-            self.file: BinaryIO = open(self.temporary, "xb+")  # noqa: SIM115 - closed by commit or abort
+            self._refuse_other_kinds()
+            self._refuse_existing()
+            remove_leftovers_once(self._final.parent)
+            self._create()
+            while not mark_in_use(self.file):
+                self.abort()
+                self._create()
+
+    def _refuse_other_kinds(self) -> None:
+        if self._final.is_dir():
+            raise UnwritableError("is a directory", path=self.path, remedy="name a file")
+        if self._final.exists() and not self._final.is_file():
+            raise UnwritableError("is not a regular file", path=self.path, remedy="name a file")
+
+    def _create(self) -> None:
+        # What replaces a private file must not be open to others while it grows.
+        mode = _OWNER_ONLY if self._final.exists() else _EVERYBODY
+        self.temporary = self._final.with_name(unfinished_name())
+        # An interrupt can come between any two lines, also before anybody has this object to call `abort`.
+        self._removal = weakref.finalize(self, _remove, self.temporary, os.getpid())
+        opener = functools.partial(os.open, mode=mode)
+        self.file: BinaryIO = open(self.temporary, "xb+", opener=opener)  # noqa: SIM115 - closed by commit or abort
 
     def _refuse_existing(self) -> None:
         if self._final.exists() and not self._overwrite:
-            raise OutputExistsError("the output exists", path=self.path, remedy="use --overwrite to replace it")
+            raise self._exists()
+
+    def _exists(self) -> OutputExistsError:
+        return OutputExistsError("the output exists", path=self.path, remedy="use --overwrite to replace it")
 
     @contextlib.contextmanager
     def translated_errors(self):  # type: ignore[no-untyped-def]
@@ -60,26 +85,65 @@ class AtomicFile:
         """Flush everything to the disk and move the file to its final place."""
         with self.translated_errors():
             self.file.flush()
-            os.fsync(self.file.fileno())
-            self.file.close()
-            self._refuse_existing()
             if self._final.exists():
-                shutil.copymode(self._final, self.temporary)
-            os.replace(self.temporary, self._final)
+                _resemble(self.temporary, self._final)
+            os.fsync(self.file.fileno())
+            if os.name == "nt":  # which renames no open file; elsewhere the lock has to last until the file is moved
+                self.file.close()
+            self._move()
+            self.file.close()
+        self._removal.detach()
         with contextlib.suppress(OSError):  # the file is in its place, also where the directory cannot be synced
             _sync_directory(self._final.parent)
+
+    def _move(self) -> None:
+        if self._overwrite:
+            os.replace(self.temporary, self._final)
+            return
+        try:
+            os.link(self.temporary, self._final)  # does not replace what has appeared meanwhile
+        except FileExistsError:
+            raise self._exists() from None
+        except OSError:  # not every drive has links
+            self._refuse_existing()
+            os.replace(self.temporary, self._final)
+        else:
+            os.unlink(self.temporary)
 
     def abort(self) -> None:
         """Remove what was written so far. Harmless after `commit`."""
         with contextlib.suppress(OSError):  # a full disk may refuse the last buffered bytes
             self.file.close()
         self.temporary.unlink(missing_ok=True)
+        self._removal.detach()
+
+
+def _remove(temporary: Path, creator: int) -> None:
+    """Remove an unfinished file that nobody has committed or aborted, but not for a process that was forked since."""
+    if os.getpid() == creator:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _resemble(new: Path, old: Path) -> None:
+    """Give a new file the permissions of an old one, and its group and owner as far as the system allows."""
+    status = old.stat()
+    if hasattr(os, "chown"):
+        for owner, group in ((-1, status.st_gid), (status.st_uid, -1)):
+            with contextlib.suppress(PermissionError):
+                os.chown(new, owner, group)
+    os.chmod(new, stat.S_IMODE(status.st_mode))  # after the owner, whose change would clear some bits
 
 
 def unwritable(error: OSError, path: str | os.PathLike[str]) -> BlurfastError:
     """Return the error to raise for an `OSError` met while writing `path`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno == errno.ENOSPC:
         return UnwritableError("the disk is full", path=path, remedy="free some space or write elsewhere")
+    if error.errno == errno.EDQUOT:
+        return UnwritableError("the quota is used up", path=path, remedy="free some space or write elsewhere")
+    if error.errno == errno.EFBIG:
+        fact = "grows beyond the largest file that is allowed"
+        return UnwritableError(fact, path=path, remedy="raise the limit, as with 'ulimit -f', or write elsewhere")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return UnwritableError("its directory does not exist", path=path, remedy="create the directory first")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -330,6 +330,8 @@ def _has_16_bits(image: Image.Image) -> bool:
 def _spec(image: Image.Image, mode: str) -> ImageSpec:
     layout = _LAYOUTS[mode]
     decoded_bytes = _LAYOUTS[image.mode].pillow_bytes if image.mode in _LAYOUTS else 1
+    if "progressive" in image.info:  # a JPEG image of which the decoder keeps all coefficients
+        decoded_bytes += 2 * layout.channels
     converted_bytes = 0 if mode == image.mode else layout.pillow_bytes
     return ImageSpec(
         height=image.height,

@@ -31,7 +31,7 @@ _HEADER = struct.Struct(">IIBBBBB")
 _CHUNK_START = struct.Struct(">I4s")
 
 _LARGEST_KEPT = 1 << 26
-"""Bytes of a chunk that is read into memory, and of what it may unpack to."""
+"""Bytes of all chunks together that are read into memory, and of what they may unpack to."""
 
 _KNOWN_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 
@@ -153,6 +153,7 @@ class ChunkReader:
         self._file = file
         self._path = path
         self.file_bytes = os.fstat(file.fileno()).st_size
+        self._read_bytes = 0
 
     def read_start(self) -> tuple[bytes, int]:
         """Return the type of the next chunk and the length of its data, which come next."""
@@ -166,8 +167,10 @@ class ChunkReader:
         name = chunk_type.decode()
         if self._file.tell() + length > self.file_bytes:
             raise EOFError
-        if length > _LARGEST_KEPT:
-            raise UnsupportedError(f"its {name} chunk has {length} bytes", path=self._path, remedy="remove that chunk")
+        self._read_bytes += length
+        if self._read_bytes > _LARGEST_KEPT:
+            fact = f"its chunks have {self._read_bytes} bytes up to the {name} chunk"
+            raise UnsupportedError(fact, path=self._path, remedy="remove the larger ones")
         data = self._read(length)
         self._check(chunk_type, zlib.crc32(data, zlib.crc32(chunk_type)))
         if chunk_type not in _KNOWN_CRITICAL and not chunk_type[0] & 0x20:
@@ -196,10 +199,15 @@ class ChunkReader:
         try:
             data = self._file.read(length)
         except OSError as error:
-            raise UnreadableError(f"cannot be read ({error.strerror})", path=self._path) from error
+            raise unreadable(error, self._path) from error
         if len(data) < length:
             raise EOFError
         return data
+
+
+def unreadable(error: OSError, path: Path) -> UnreadableError:
+    """Return the error for a file that the system does not read."""
+    return UnreadableError(f"cannot be read ({error.strerror or error})", path=path, remedy="check the disk")
 
 
 def damaged(fact: str, path: Path) -> UnreadableError:
@@ -220,6 +228,7 @@ def write_chunk(file: BinaryIO, chunk_type: bytes, *parts: bytes) -> None:
 def metadata_of(chunks: Iterable[Chunk], path: Path) -> Metadata:
     """Return what the chunks say in terms that other formats share."""
     resolution, icc_profile, exif, text = None, None, None, {}
+    text_size = 0
     for chunk in chunks:
         try:
             if chunk.type == b"pHYs":
@@ -229,8 +238,9 @@ def metadata_of(chunks: Iterable[Chunk], path: Path) -> Metadata:
             elif chunk.type == b"eXIf":
                 exif = chunk.data
             elif chunk.type in (b"tEXt", b"zTXt", b"iTXt"):
-                keyword, value = _parse_text(chunk)
+                keyword, value = _parse_text(chunk, _LARGEST_KEPT - text_size)
                 text[keyword] = value
+                text_size += len(value)
         except (zlib.error, struct.error, ValueError, IndexError) as error:
             raise damaged(f"its {chunk.type.decode()} chunk is damaged", path) from error
     return Metadata(resolution, icc_profile, exif, text)
@@ -255,15 +265,15 @@ def _parse_resolution(data: bytes) -> tuple[float, float] | None:
     return (float(horizontal), float(vertical)) if unit == 1 else None  # else it is only a ratio
 
 
-def _parse_text(chunk: Chunk) -> tuple[str, str]:
+def _parse_text(chunk: Chunk, most_bytes: int) -> tuple[str, str]:
     keyword, value = chunk.data.split(b"\0", 1)
     if chunk.type == b"tEXt":
         return keyword.decode("latin-1"), value.decode("latin-1")
     if chunk.type == b"zTXt":
-        return keyword.decode("latin-1"), _inflate(value[1:]).decode("latin-1")
+        return keyword.decode("latin-1"), _inflate(value[1:], most_bytes).decode("latin-1")
     compressed, _method = value[:2]
     _language, _translated_keyword, value = value[2:].split(b"\0", 2)
-    return keyword.decode("latin-1"), (_inflate(value) if compressed else value).decode()
+    return keyword.decode("latin-1"), (_inflate(value, most_bytes) if compressed else value).decode()
 
 
 def _text_chunks(text: Mapping[str, str]) -> list[Chunk]:
@@ -279,9 +289,9 @@ def _text_chunks(text: Mapping[str, str]) -> list[Chunk]:
     return chunks
 
 
-def _inflate(data: bytes) -> bytes:
+def _inflate(data: bytes, most_bytes: int = _LARGEST_KEPT) -> bytes:
     inflater = zlib.decompressobj()
-    inflated = inflater.decompress(data, _LARGEST_KEPT)
+    inflated = inflater.decompress(data, max(most_bytes, 1))  # 0 would be no limit
     if not inflater.eof:
         raise ValueError("incomplete, or larger than any sensible profile or text")
     return inflated

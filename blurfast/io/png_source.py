@@ -18,7 +18,7 @@ from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
-from blurfast.io.png_chunks import SIGNATURE, Chunk, ChunkReader, Header, damaged, metadata_of
+from blurfast.io.png_chunks import SIGNATURE, Chunk, ChunkReader, Header, damaged, metadata_of, unreadable
 from blurfast.pixels import Pixels, Window
 
 UNFILTER = Kernel("png", "unfilter", "uint8", "uint8")
@@ -282,6 +282,8 @@ def _read_preamble(file: BinaryIO, path: Path) -> _Preamble:
             chunks.append(Chunk(chunk_type, reader.read_data(chunk_type, length)))
             pixels_at = file.tell()
             chunk_type, length = reader.read_start()
+    except OSError as error:
+        raise unreadable(error, path) from error
     except EOFError as error:
         raise damaged("the file ends before its pixels begin", path) from error
     if header.height * header.scanline_bytes > _LARGEST_RATIO * reader.file_bytes:

@@ -90,7 +90,7 @@ class PositionedFile:
             raise UnreadableError(f"cannot be read ({reason})", path=self.path, remedy="check the disk") from error
 
     def _too_short(self, needed: int) -> UnreadableError:
-        fact = f"the file ends after {self.size} of {needed} bytes"
+        fact = f"the file ends after {os.fstat(self._file.fileno()).st_size} of {needed} bytes"
         return UnreadableError(fact, path=self.path, remedy="copy it again")
 
     def close(self) -> None:

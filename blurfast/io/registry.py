@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, Unpack
 
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.base import FileSink, FileSource, ImageSpec
+from blurfast.io.page_selection import Pages, PageSelection
+from blurfast.io.tiff_options import TiffKeywords
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _PILLOW_SUFFIXES = (".jpg", ".jpeg", ".webp", ".bmp")
 
+RecognizedFormat = Literal["png", "tiff"]
 
-def open_source(path: str | os.PathLike[str]) -> FileSource:
+
+def open_source(path: str | os.PathLike[str], *, page: Pages | None = None) -> FileSource:
     """Open an image file, whose format is told by its first bytes.
+
+    Parameters
+    ----------
+    page
+        The pages to be read, as `PageSelection.parse` takes them; by default all.
 
     Raises
     ------
+    TypeError, ValueError
+        If `page` is no selection of pages.
     UnreadableError
         If there is no such file, or it is damaged or not an image.
     UnsupportedError
-        If it is an image of a kind that cannot be filtered.
+        If it is an image of a kind that cannot be filtered, or has no such page.
     """
-    start = _first_bytes(path)
-    if start.startswith(_TIFF_STARTS):
+    selection = None if page is None else PageSelection.parse(page)
+    recognized = recognized_format(path)
+    if recognized == "tiff":
         from blurfast.io.tiff_source import TiffSource
 
-        return TiffSource(path)
-    if start.startswith(_PNG_START):
+        return TiffSource(path, selection)
+    if selection is not None:
+        selection.of(1, path)  # other formats have one page
+    if recognized == "png":
         from blurfast.io.png_source import PngSource, is_streamable
 
         if is_streamable(path):
@@ -40,13 +56,27 @@ def open_source(path: str | os.PathLike[str]) -> FileSource:
     return PillowSource(path)
 
 
+def recognized_format(path: str | os.PathLike[str]) -> RecognizedFormat | None:
+    """Return PNG or TIFF where that is what a file's first bytes tell, None for all others.
+
+    Raises
+    ------
+    UnreadableError
+        If the file cannot be read, or is empty.
+    """
+    start = _first_bytes(path)
+    if start.startswith(_TIFF_STARTS):
+        return "tiff"
+    return "png" if start.startswith(_PNG_START) else None
+
+
 def open_sink(
     path: str | os.PathLike[str],
     images: Sequence[ImageSpec],
     source: FileSource,
     *,
-    compression: str | None = None,
     overwrite: bool = False,
+    **tiff: Unpack[TiffKeywords],
 ) -> FileSink:
     """Create an output file, whose format is told by its name's suffix.
 
@@ -56,29 +86,27 @@ def open_sink(
         What will be written.
     source
         The file that layout and metadata are taken from: all of them where the formats are the same.
-    compression
-        Of a TIFF file, as `TiffSink` takes it.
+    overwrite
+        Whether a file that is there already may be replaced.
+    **tiff
+        Compression and layout of a TIFF file, as `TiffSink` takes them.
 
     Raises
     ------
     UnsupportedError
-        If the suffix is of no known format, or the format cannot hold the images.
+        If the suffix is of no known format, or the format cannot hold the images, or not their colours.
     OutputExistsError, UnwritableError
         If the output cannot be created.
     """
     suffix = Path(path).suffix.lower()
-    if compression is not None and suffix not in _TIFF_SUFFIXES:
-        raise UnsupportedError(
-            f"compression is chosen for TIFF only, not for {suffix or 'a name without a suffix'}",
-            path=path,
-            remedy="leave it out",
-        )
+    if suffix not in _TIFF_SUFFIXES:
+        _refuse_what_needs_tiff(path, suffix, source, tiff)
     if suffix in _TIFF_SUFFIXES:
         from blurfast.io.tiff_sink import TiffSink
         from blurfast.io.tiff_source import TiffSource
 
         like = source if isinstance(source, TiffSource) else None
-        return TiffSink(path, images, like=like, metadata=source.metadata, compression=compression, overwrite=overwrite)
+        return TiffSink(path, images, like=like, metadata=source.metadata, overwrite=overwrite, **tiff)
     if suffix == ".png":
         from blurfast.io.png_sink import PngSink
         from blurfast.io.png_source import PngSource
@@ -95,8 +123,22 @@ def open_sink(
     )
 
 
+def _refuse_what_needs_tiff(path: str | os.PathLike[str], suffix: str, source: FileSource, tiff: TiffKeywords) -> None:
+    for name, value in tiff.items():
+        if value not in (None, "auto"):
+            fact = f"{name} is chosen for TIFF only, not for {suffix or 'a name without a suffix'}"
+            raise UnsupportedError(fact, path=path, remedy="leave it out")
+    if source.metadata.colour_model is not None:
+        fact = f"{suffix} files cannot hold {source.metadata.colour_model}"
+        raise UnsupportedError(fact, path=path, remedy="write a TIFF file")
+
+
 def _first_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for someone to write into it
+            fact, remedy = "is a pipe or a device, not a file", "redirect it to standard input, and name IN '-'"
+            raise UnreadableError(fact, path=path, remedy=remedy)
         with open(path, "rb") as file:
             start = file.read(16)
     except FileNotFoundError:

@@ -1,0 +1,120 @@
+"""The codecs that TIFF outputs can be written with, by name and by their numbers in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import imagecodecs
+
+from blurfast.pixels import Pixels
+
+JPEG_QUALITY = 95
+"""The quality of JPEG data unless a level is asked for."""
+
+
+class Codec(NamedTuple):
+    """What a compression can do.
+
+    Parameters
+    ----------
+    tag
+        Its number in a file.
+    encode
+        Encodes pixels, with a level.
+    levels
+        The first and the last one, None where it has none.
+    has_predictor
+        Whether differences may be encoded in place of pixels.
+    is_image
+        Whether it encodes images rather than bytes.
+    dtypes, channels
+        What it takes; empty where it takes any.
+    greatest_side
+        Of a segment.
+    """
+
+    tag: int
+    encode: Callable[..., bytes | bytearray]
+    levels: tuple[int, int] | None = None
+    has_predictor: bool = False
+    is_image: bool = False
+    dtypes: frozenset[str] = frozenset()
+    channels: frozenset[int] = frozenset()
+    greatest_side: int = 2**31
+
+
+def _stored(pixels: Pixels, _level: int | None) -> bytes:
+    return pixels.tobytes()
+
+
+def _packbits(pixels: Pixels, _level: int | None) -> bytes | bytearray:
+    return imagecodecs.packbits_encode(pixels, axis=-2)  # no run may cross the end of a row
+
+
+def _lzw(pixels: Pixels, _level: int | None) -> bytes | bytearray:
+    return imagecodecs.lzw_encode(pixels.tobytes())
+
+
+def _webp(pixels: Pixels, level: int | None) -> bytes | bytearray:
+    return imagecodecs.webp_encode(pixels, level, lossless=level is None)
+
+
+def _jpeg2000(pixels: Pixels, level: int | None) -> bytes | bytearray:
+    return imagecodecs.jpeg2k_encode(pixels, level, codecformat="J2K", reversible=level is None)
+
+
+def _jpegxl(pixels: Pixels, level: int | None) -> bytes | bytearray:
+    return imagecodecs.jpegxl_encode(pixels, level, lossless=level is None)
+
+
+def _jpeg(pixels: Pixels, level: int | None, **colours: Any) -> bytes | bytearray:
+    return imagecodecs.jpeg_encode(pixels, level or JPEG_QUALITY, **colours)
+
+
+_BYTE = frozenset({"uint8"})
+_BYTE_AND_WORD = frozenset({"uint8", "uint16"})
+CODECS = {
+    "none": Codec(1, _stored),
+    "lzw": Codec(5, _lzw, has_predictor=True),
+    "deflate": Codec(8, imagecodecs.deflate_encode, (0, 12), has_predictor=True),
+    "zstd": Codec(50000, imagecodecs.zstd_encode, (1, 22), has_predictor=True),
+    "lzma": Codec(34925, imagecodecs.lzma_encode, (0, 9), has_predictor=True),
+    "packbits": Codec(32773, _packbits),
+    "jpeg": Codec(7, _jpeg, (1, 100), False, True, _BYTE, frozenset({1, 3, 4}), 65500),
+    "webp": Codec(50001, _webp, (1, 100), False, True, _BYTE, frozenset({3, 4}), 16383),
+    "jpeg2000": Codec(34712, _jpeg2000, (1, 1000), False, True, _BYTE_AND_WORD),
+    "jpegxl": Codec(50002, _jpegxl, (1, 100), False, True, _BYTE_AND_WORD),
+}
+COMPRESSIONS = tuple(CODECS)
+"""What the `compression` of a `TiffSink` starts with."""
+
+CODEC_OF_TAG = {codec.tag: name for name, codec in CODECS.items()} | {
+    6: "jpeg",
+    33007: "jpeg",
+    34892: "jpeg",
+    32946: "deflate",
+    50013: "deflate",
+    33003: "jpeg2000",
+    33004: "jpeg2000",
+    33005: "jpeg2000",
+    34926: "zstd",
+    34927: "webp",
+    52546: "jpegxl",
+}
+
+
+def parse_compression(compression: str) -> tuple[str, int | None]:
+    """Return the name and the level that a compression such as ``"deflate:9"`` asks for."""
+    name, colon, text = compression.lower().partition(":")
+    if name not in CODECS:
+        raise ValueError(f"compression {name!r} is unknown; choose one of {', '.join(COMPRESSIONS)}")
+    if not colon:
+        return name, None
+    levels = CODECS[name].levels
+    if levels is None:
+        raise ValueError(f"compression {name!r} has no levels")
+    first, last = levels
+    if not (text.isascii() and text.isdigit() and first <= int(text) <= last):
+        raise ValueError(f"the level of {name!r} must be a number from {first} to {last}, not {text!r}")
+    return name, int(text)

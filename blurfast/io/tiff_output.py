@@ -1,0 +1,215 @@
+"""How the pages of a TIFF output are laid out: as the input, as far as its codec and what is asked for allow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import tifffile
+from tifffile import PHOTOMETRIC
+
+from blurfast.errors import UnsupportedError
+from blurfast.io.base import ImageSpec
+from blurfast.io.tiff_codecs import CODEC_OF_TAG, CODECS, Codec
+from blurfast.io.tiff_layout import UNASSOCIATED_ALPHA, PageLayout
+from blurfast.io.tiff_options import PREDICTOR_NUMBERS, PREDICTORS, TiffOptions
+from blurfast.io.tiff_source import TiffSource
+from blurfast.io.tiff_tags import ByteLayout
+
+NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+
+_STRIP_BYTES = 1 << 18
+_GREATEST_STRIP_BYTES = 1 << 22
+
+# Offsets of a classic file end at 4 GiB. Compression can make noise larger, LZW up to one and a half times.
+CLASSIC_LIMIT = 2**32
+_CLASSIC_BYTES = 3_900_000_000
+_CLASSIC_BYTES_COMPRESSED = 2_700_000_000
+
+_CHROMA_SUBSAMPLINGS = frozenset({(1, 1), (2, 1), (2, 2)})
+_REMEDY = "choose another one with --compression, such as deflate"
+_STAND_IN = "deflate"
+
+
+class OutputPage(NamedTuple):
+    """How a page will be written.
+
+    Parameters
+    ----------
+    layout
+        Of its pixels.
+    codec, level
+        Name of the codec, and what it is told.
+    stand_in_for
+        The input's compression, where the output cannot have it.
+    """
+
+    layout: PageLayout
+    codec: str
+    level: int | None = None
+    stand_in_for: str | None = None
+
+
+def output_page(layout: PageLayout, options: TiffOptions, page_number: int, path: str) -> OutputPage:
+    """Return how to write a page of which the input, or the default, has the given layout.
+
+    Raises
+    ------
+    UnsupportedError
+        If the codec cannot hold the pixels, or not with such a predictor or such segments.
+    """
+    own_codec = CODEC_OF_TAG.get(layout.compression)
+    codec_name, level = options.compression or (own_codec, None)
+    stand_in_for = None
+    obstacle = _obstacle(codec_name, layout)
+    if obstacle and options.compression is None and layout.stored is not None:  # it could hold what was stored
+        codec_name, obstacle = _STAND_IN, None
+        stand_in_for = tifffile.COMPRESSION(layout.compression).name.lower()
+    if obstacle or codec_name is None:
+        raise UnsupportedError(f"page {page_number}: {obstacle}", path=path, remedy=_REMEDY)
+    codec = CODECS[codec_name]
+    keeps_codec = codec_name == own_codec and layout.stored is None
+    layout = _layout_for(codec, replace(layout, stored=None), options, keeps_codec=keeps_codec)
+    _refuse_predictor(codec_name, codec, layout, page_number, path)
+    if max(layout.segment) > codec.greatest_side:
+        fact = f"page {page_number}: {codec_name} cannot hold more than {codec.greatest_side} columns"
+        raise UnsupportedError(fact, path=path, remedy=_REMEDY)
+    return OutputPage(layout, codec_name, level, stand_in_for)
+
+
+def _obstacle(name: str | None, layout: PageLayout) -> str | None:
+    """Return why a codec cannot hold the pixels; None if it can."""
+    if name is None:
+        return f"compression {layout.compression} of the input cannot be written"
+    codec = CODECS[name]
+    if codec.dtypes and layout.dtype.name not in codec.dtypes:
+        return f"{name} cannot hold {layout.dtype} samples"
+    is_jpeg_alpha = name == "jpeg" and layout.channels == 4 and layout.photometric != PHOTOMETRIC.SEPARATED
+    if is_jpeg_alpha or (codec.channels and layout.channels not in codec.channels):
+        return f"{name} cannot hold these {layout.channels} channels"
+    return None
+
+
+def _refuse_predictor(name: str, codec: Codec, layout: PageLayout, page_number: int, path: str) -> None:
+    predictor = PREDICTORS[layout.predictor - 1]
+    if layout.predictor != 1 and not codec.has_predictor:
+        able = ", ".join(other for other, codec in CODECS.items() if codec.has_predictor)
+        fact = f"page {page_number}: there is no predictor with {name} compression"
+        raise UnsupportedError(fact, path=path, remedy=f"choose one of {able} with --compression")
+    if layout.predictor == PREDICTOR_NUMBERS["float"] and layout.dtype.kind != "f":
+        fact = f"page {page_number}: predictor {predictor} is not for {layout.dtype} samples"
+        raise UnsupportedError(fact, path=path, remedy="choose --predictor horizontal")
+
+
+def _layout_for(codec: Codec, layout: PageLayout, options: TiffOptions, *, keeps_codec: bool) -> PageLayout:
+    """Return the layout of the output: what is asked for, or that of the input, as far as the codec allows."""
+    tile = layout.tile
+    if tile is not None and (tile[0] % 16 or tile[1] % 16):  # some programs break this rule, but many readers need it
+        tile = None
+    if options.tile is not None:
+        tile = None if options.tile == "strips" else options.tile
+    return replace(
+        layout,
+        compression=codec.tag,
+        tile=tile,
+        rows_per_strip=0 if tile else _rows_per_strip(codec, layout),
+        predictor=options.predictor or _predictor(codec, layout, keeps_codec=keeps_codec),
+        chroma_subsampling=_chroma_subsampling(codec, layout, keeps_codec=keeps_codec),
+    )
+
+
+def _rows_per_strip(codec: Codec, layout: PageLayout) -> int:
+    rows = layout.rows_per_strip
+    if rows == 0 or rows * layout.row_bytes > _GREATEST_STRIP_BYTES:
+        rows = _strip_rows(layout.row_bytes)
+    if codec.is_image:
+        rows = -(-rows // 16) * 16  # whole blocks of subsampled JPEG
+    return min(rows, layout.height)
+
+
+def _strip_rows(row_bytes: int) -> int:
+    """Return the rows of a strip of moderate size: a power of two, so that bands can be whole strips and tiles."""
+    return 1 << (max(1, _STRIP_BYTES // row_bytes).bit_length() - 1)
+
+
+def _predictor(codec: Codec, layout: PageLayout, *, keeps_codec: bool) -> int:
+    if not codec.has_predictor:
+        return 1
+    if not keeps_codec:  # nobody chose for this codec, and blurred images gain much
+        return 3 if layout.dtype.kind == "f" else 2
+    if layout.predictor == 3 and layout.dtype.kind != "f":
+        return 2
+    return layout.predictor
+
+
+def _chroma_subsampling(codec: Codec, layout: PageLayout, *, keeps_codec: bool) -> tuple[int, int] | None:
+    """Return how the output subsamples its chroma, None where it is not stored as YCbCr."""
+    if codec.tag != CODECS["jpeg"].tag or layout.channels != 3:
+        return (1, 1) if layout.photometric == PHOTOMETRIC.YCBCR else None
+    if keeps_codec and layout.chroma_subsampling is None:
+        return None
+    if layout.photometric not in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR):
+        return None
+    return layout.chroma_subsampling if layout.chroma_subsampling in _CHROMA_SUBSAMPLINGS else (2, 2)
+
+
+def layouts_like(like: TiffSource, images: Sequence[ImageSpec]) -> list[PageLayout]:
+    """Return the layouts of the pages of `like`, with the dtypes of `images`.
+
+    Raises
+    ------
+    ValueError
+        If the images are not those of `like`.
+    """
+    layouts = []
+    remaining = iter(images)
+    if len(images) != len(like.images):
+        raise ValueError(f"{len(images)} images cannot take over the layout of {len(like.images)}")
+    for layout in like.pages:
+        planes = [next(remaining) for _ in range(layout.planes)]
+        expected = (layout.height, layout.width, layout.channels)
+        if any((plane.height, plane.width, plane.channels) != expected for plane in planes):
+            raise ValueError("the images differ in shape from those whose layout they take over")
+        layouts.append(replace(layout, dtype=planes[0].dtype))
+    return layouts
+
+
+def default_layout(image: ImageSpec) -> PageLayout:
+    """Return the layout of an image that comes from another format."""
+    colours = 3 if image.channels in (3, 4) else 1
+    is_alpha = image.channels in (2, 4)
+    return PageLayout(
+        height=image.height,
+        width=image.width,
+        samples=image.channels,
+        dtype=image.dtype,
+        planar=False,
+        tile=None,
+        rows_per_strip=min(_strip_rows(image.row_bytes), image.height),
+        photometric=PHOTOMETRIC.RGB if colours == 3 else PHOTOMETRIC.MINISBLACK,
+        extra_samples=(UNASSOCIATED_ALPHA if is_alpha else 0,) * (image.channels - colours),
+    )
+
+
+def output_byte_layout(
+    pages: Sequence[OutputPage], options: TiffOptions, like: TiffSource | None, path: str
+) -> ByteLayout:
+    """Return byte order and size of offsets: as in the input, but a BigTIFF where the output may need it.
+
+    Raises
+    ------
+    UnsupportedError
+        If a BigTIFF is needed, but not allowed.
+    """
+    pixel_bytes = sum(page.layout.pixel_bytes for page in pages)
+    is_compressed = any(page.codec != "none" for page in pages)
+    if options.big is False and not is_compressed and pixel_bytes > _CLASSIC_BYTES:
+        fact = f"a classic TIFF file cannot hold {pixel_bytes / 1e9:.1f} GB of pixels"
+        raise UnsupportedError(fact, path=path, remedy="leave out --bigtiff no, or choose a compression")
+    is_big = options.big
+    if is_big is None:
+        is_big = pixel_bytes > (_CLASSIC_BYTES_COMPRESSED if is_compressed else _CLASSIC_BYTES)
+        is_big = is_big or (like is not None and like.byte_layout.big)
+    return ByteLayout(NATIVE_ORDER if like is None else like.byte_layout.order, is_big)

@@ -1,0 +1,121 @@
+"""Names that collide are refused before anything is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blurfast_cli import pairing
+from tests.batches import SIGMA, assert_blurred, blur, posix_only, write_images
+from tests.cli_runs import Run, assert_refused, run, write_tiff
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    return write_images(tmp_path)
+
+
+def assert_nothing_written(done: Run, fact: str, tmp_path: Path) -> None:
+    assert_refused(done, 2, fact)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("first", "second"), [("caf\u00e9.tif", "cafe\u0301.tif"), ("\u212b.tif", "\u00c5.tif")])
+def test_names_that_unicode_takes_for_the_same(tmp_path: Path, first: str, second: str) -> None:
+    for directory in ("one", "two"):
+        (tmp_path / directory).mkdir()
+    inputs = write_tiff(tmp_path / "one" / first), write_tiff(tmp_path / "two" / second)
+    assert_nothing_written(blur(*inputs, out=tmp_path / "out"), f"{inputs[0]} and {inputs[1]} would both", tmp_path)
+
+
+@pytest.mark.parametrize(("first", "second"), [("in.tif", "IN.tif"), ("stra\u00dfe.tif", "STRASSE.tif")])
+def test_names_that_differ_in_case_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    for directory in ("one", "two"):
+        (tmp_path / directory).mkdir()
+    inputs = write_tiff(tmp_path / "one" / first), write_tiff(tmp_path / "two" / second)
+    monkeypatch.setattr(pairing, "ignores_case", lambda _: True)
+    assert_nothing_written(blur(*inputs, out=tmp_path / "out"), f"{inputs[0]} and {inputs[1]} would both", tmp_path)
+    monkeypatch.setattr(pairing, "ignores_case", lambda _: False)
+    assert blur(*inputs, out=tmp_path / "out").status == 0
+    assert sorted(os.listdir(tmp_path / "out")) == sorted([first, second])
+
+
+def test_whether_a_file_system_ignores_case_is_found_out(tmp_path: Path) -> None:
+    (tmp_path / "name").touch()
+    truth = (tmp_path / "NAME").exists()
+    assert pairing.ignores_case(str(tmp_path)) == truth
+    assert pairing.ignores_case(str(tmp_path / "not" / "yet" / "there")) == truth
+    assert os.listdir(tmp_path) == ["name"]
+
+
+def test_the_same_input_twice(images: list[Path], tmp_path: Path) -> None:
+    same = tmp_path / "." / ".." / tmp_path.name / "a.tif"
+    assert_nothing_written(blur(images[0], same, out=tmp_path / "out"), "would both become", tmp_path)
+
+
+@posix_only
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_links_to_the_same_file_are_that_file(
+    images: list[Path], tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    (tmp_path / "links").mkdir()
+    link(images[1], tmp_path / "links" / "a.tif")
+    done = run("gaussian", *images[:2], "--out-dir", tmp_path / "links", *SIGMA, "--overwrite")
+    assert_refused(done, 2, f"the output of {images[0]} would replace the input {images[1]}")
+    link(images[0], tmp_path / "same.tif")
+    done = run("gaussian", images[0], tmp_path / "same.tif", *SIGMA)
+    assert_refused(done, 2, f"the output {tmp_path / 'same.tif'} is the input itself; use --overwrite to replace it")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "c.tif").write_bytes(b"old")
+    link(tmp_path / "both" / "c.tif", tmp_path / "both" / "d.tif")
+    done = run("gaussian", *images[2:4], "--out-dir", tmp_path / "both", *SIGMA, "--overwrite")
+    assert_refused(done, 2, f"{images[2]} and {images[3]} would both become {tmp_path / 'both' / 'd.tif'}")
+    assert (tmp_path / "both" / "c.tif").read_bytes() == b"old"
+
+
+def test_an_output_that_is_an_input_of_another(images: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    other = write_tiff(tmp_path / "deep" / "b.tif")
+    before = images[1].read_bytes()
+    done = run("gaussian", other, *images[:2], "--out-dir", tmp_path, *SIGMA, "--overwrite")
+    assert_refused(done, 2, f"the output of {other} would replace the input {images[1]}")
+    assert images[1].read_bytes() == before
+
+
+def test_an_input_is_not_skipped_for_its_own_output(images: list[Path]) -> None:
+    before = images[0].read_bytes()
+    done = run("gaussian", images[0], images[0], *SIGMA, "--overwrite", "--skip-existing")
+    assert_refused(done, 2, "is the input itself")
+    assert images[0].read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a.tif", "out/a.tif"])
+def test_the_manifest_is_no_image(images: list[Path], tmp_path: Path, name: str) -> None:
+    done = blur(*images, out=tmp_path / "out", options=(*SIGMA, "--manifest", tmp_path / name))
+    assert_nothing_written(done, f"the manifest {tmp_path / name} is an input or an output, too", tmp_path)
+
+
+def test_missing_inputs_collide_with_nothing(images: list[Path], tmp_path: Path) -> None:
+    done = run("gaussian", tmp_path / "missing.tif", images[0], "--out-dir", tmp_path, *SIGMA, "--overwrite")
+    assert done.status == 1
+    assert "no such file" in done.stderr
+    assert "1 done, 1 failed" in done.stderr
+
+
+@posix_only
+def test_a_link_stays_one_when_its_target_is_replaced(images: list[Path], tmp_path: Path) -> None:
+    """As with cp and editors: what is named is the file that the link stands for, wherever it is."""
+    (tmp_path / "elsewhere").mkdir()
+    real, link = tmp_path / "elsewhere" / "real.tif", tmp_path / "link.tif"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    assert run("gaussian", images[0], link, *SIGMA).status == 2
+    assert run("gaussian", images[0], link, *SIGMA, "--overwrite").status == 0
+    assert link.readlink() == real
+    assert_blurred(images[0], real)
+    assert os.listdir(tmp_path / "elsewhere") == ["real.tif"]
