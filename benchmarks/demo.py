@@ -21,7 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.scene import tissue
+from blurfast.bench.scene import tissue
 from tests import naive
 
 TILE = 512

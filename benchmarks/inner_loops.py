@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import blurfast
-from benchmarks import peak_kernels
-from benchmarks.measure import shortest_seconds
+from benchmarks import loop_kernels
+from blurfast.bench.measure import shortest_seconds
 from blurfast.cpu.panels import aligned_zeros
 from blurfast.cpu.separable import TILE_ROWS, Geometry, SeparableOperator, Workspace, odd_pitch
 from blurfast.weights import Resampler, Taps
@@ -136,14 +136,14 @@ def _kernel_seconds(geometry: Geometry) -> tuple[float, float]:
 @functools.cache
 def _call_seconds(argument_count: int) -> float:
     """Return what calling any kernel with so many arguments takes."""
-    call = peak_kernels.compiled(peak_kernels.do_nothing, argument_count)
+    call = loop_kernels.compiled(loop_kernels.do_nothing, argument_count)
     return shortest_seconds(functools.partial(call, *[1 << 46] * argument_count), _RUNS)
 
 
 def _across_rows_flops(geometry: Geometry, taps: Taps) -> float:
     """Measure the vertical loop on one packed panel."""
     return _loop_flops(
-        peak_kernels.across_lines,
+        loop_kernels.across_lines,
         taps,
         line_count=TILE_ROWS + taps.size - 1,
         pitch=geometry.panel_pitch,
@@ -154,7 +154,7 @@ def _across_rows_flops(geometry: Geometry, taps: Taps) -> float:
 def _across_columns_flops(geometry: Geometry, taps: Taps) -> float:
     """Measure the horizontal loop on transposed columns, one chunk of them."""
     return _loop_flops(
-        peak_kernels.across_lines,
+        loop_kernels.across_lines,
         taps,
         line_count=geometry.chunk_pixels + taps.size - 1,
         pitch=geometry.column_pitch,
@@ -165,7 +165,7 @@ def _across_columns_flops(geometry: Geometry, taps: Taps) -> float:
 def _along_rows_flops(geometry: Geometry, taps: Taps) -> float:
     """Measure the horizontal loop on rows."""
     return _loop_flops(
-        peak_kernels.along_lines,
+        loop_kernels.along_lines,
         taps,
         line_count=TILE_ROWS,
         pitch=odd_pitch(_TILE_COLUMNS + taps.size - 1, geometry.itemsize),
@@ -182,7 +182,7 @@ def _loop_flops(
     target = _like_workspace(np.zeros((results[0], odd_pitch(results[1], _FLOAT32.itemsize)), dtype=np.float32))
     weights, gain = taps.astype(np.float32), np.ones(1, dtype=np.float32)
     run = functools.partial(
-        peak_kernels.compiled(loop),
+        loop_kernels.compiled(loop),
         lines.ctypes.data,
         pitch,
         results[1],

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 import blurfast
 from benchmarks.crossover import draw_crossover
-from benchmarks.measure import describe_machine, interleaved_medians
+from blurfast.bench.description import describe_machine
+from blurfast.bench.measure import interleaved_medians
 from blurfast.io.array import describe
 from blurfast.planning import plan_array
 from blurfast.resources import thread_count

@@ -42,9 +42,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import tables
-from benchmarks.scene import tissue
 from benchmarks.startup_probe import DECODE, IMPORTS, KERNELS, PLAN, THREADS, WORK, WRITE
+from blurfast.bench import markdown
+from blurfast.bench.scene import tissue
 
 PARTS = (IMPORTS, PLAN, KERNELS, THREADS, DECODE, WORK, WRITE)
 """What the stopwatch measures, in order."""
@@ -108,7 +108,7 @@ def split_parts(started: float, probe: Mapping[str, Any], ended: float) -> dict[
 
 def render(medians: Mapping[str, float]) -> str:
     """Return the medians as a table."""
-    return tables.table(["part", "ms"], [[part, tables.milliseconds(seconds)] for part, seconds in medians.items()])
+    return markdown.table(["part", "ms"], [[part, markdown.milliseconds(seconds)] for part, seconds in medians.items()])
 
 
 def _process_seconds(command: Sequence[str]) -> float:

@@ -27,6 +27,7 @@ COMMANDS = {
     "convolve": LazyCommand("filters", "Convolve image files with a kernel of any size."),
     "plan": LazyCommand("plan", "Show what convolving image files by transforms would take."),
     "info": LazyCommand("info", "Show what image files are, and what filtering them would take."),
+    "bench": LazyCommand("bench", "Measure blurfast beside other libraries, and report it."),
     "tune": LazyCommand("tune", "Measure this machine, so that the fastest method is chosen on it."),
     "warmup": LazyCommand("warmup", "Compile all kernels now, not at their first use."),
     "completion": LazyCommand("completion", "Print the script that teaches a shell to complete commands."),
@@ -67,7 +68,8 @@ class _Program(click.Group):
       4    not supported
       5    out of memory or disk
       70   internal error
-      130  interrupted""",
+      130  interrupted
+      141  nobody reads the output any more""",
 )
 @click.version_option(__version__, prog_name="blurfast", message="%(prog)s %(version)s")
 @click.pass_context

@@ -13,7 +13,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import blurfast
-from benchmarks.scene import tissue
+from blurfast.bench.scene import tissue
 
 FOLDER = Path(__file__).parent / "pictures"
 SIDE = 220

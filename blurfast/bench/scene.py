@@ -38,12 +38,13 @@ def _cells(period: int) -> NDArray[np.float32]:
             nearest = np.minimum(nearest, distance)
     walls = np.exp(-(((second - nearest) / 0.07) ** 2))
     nuclei = 1 / (1 + np.exp((nearest - 0.22) / 0.02))
-    return np.clip(0.25 * own + 0.45 * walls + 0.6 * nuclei * own, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.25 * own + 0.45 * walls + 0.6 * nuclei * own, 0, 1), dtype=np.float32)
 
 
 @functools.cache
 def _noise(period: int) -> NDArray[np.float32]:
-    return np.random.default_rng(21).standard_normal((period, period), dtype=np.float32)
+    noise: NDArray[np.float32] = np.random.default_rng(21).standard_normal((period, period), dtype=np.float32)
+    return noise
 
 
 def tissue(

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks import peak_kernels
-from benchmarks.measure import shortest_seconds
+from blurfast.bench.measure import shortest_seconds
+from blurfast.cpu import machine, objects
+from blurfast.cpu.catalogue import Kernel
 
 _COPIES = 30
 _FMA_RUNS = 30
-_FMA_ROUNDS = 1_000_000
+_FMA_ROUNDS = 300_000
+_FMA_ACCUMULATORS = 12
+_FMA_OPERANDS = 4
 _FLOPS_PER_FMA = 2
+_PEAK = Kernel("peak", "multiply_and_add", "float32", "float32")
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Ceilings:
 
 
 def measure_ceilings(threads: int, side: int = 4096) -> Ceilings:
-    """Measure the ceilings with so many threads; the copied image has `side` rows and columns."""
+    """Measure the ceilings with so many threads, in about a second; the copied image has `side` rows and columns."""
     return Ceilings(threads, copying_bytes(threads, side), fma_flops(1), fma_flops(threads))
 
 
@@ -56,11 +60,12 @@ def copying_bytes(threads: int, side: int) -> float:
 
 def fma_flops(threads: int) -> float:
     """Return the float32 operations per second of so many threads that only multiply and add."""
-    kernel = peak_kernels.compiled(peak_kernels.multiply_and_add)
+    (kernel,) = objects.load([_PEAK])
+    lanes = machine.vector_bits() // 32
     factors = np.array([0.5, 1.0], dtype=np.float32)
-    sums = [np.ones(4 * peak_kernels.LANES, dtype=np.float32) for _ in range(threads)]
+    sums = [np.ones(_FMA_OPERANDS * lanes, dtype=np.float32) for _ in range(threads)]
     loops = [functools.partial(kernel, factors.ctypes.data, own.ctypes.data, _FMA_ROUNDS) for own in sums]
-    flops = threads * _FMA_ROUNDS * peak_kernels.ACCUMULATORS * peak_kernels.LANES * _FLOPS_PER_FMA
+    flops = threads * _FMA_ROUNDS * _FMA_ACCUMULATORS * lanes * _FLOPS_PER_FMA
     return flops / _shortest_in_threads(loops, _FMA_RUNS)
 
 
