@@ -145,8 +145,11 @@ class KernelCache(Generic[KernelT, CompiledT]):
         payload = header.encode() + b"\n" + code
         path = self.path(kernel)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_bytes(_MAGIC + hashlib.sha256(payload).digest() + payload)
-        partial.replace(path)
+        try:
+            partial.write_bytes(_MAGIC + hashlib.sha256(payload).digest() + payload)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)  # where the disk is full
 
     def read(self, kernel: KernelT) -> CompiledT | None:
         """Return what the cache has for `kernel`, or None if there is no entry or it is not what `write` wrote."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _MEANINGS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 _CLEAN_UP_SECONDS = 5.0
+_RETRY_SECONDS = 0.01
 
 
 class Stopped(BaseException):
@@ -41,6 +43,9 @@ def stopping_on_signals() -> Iterator[None]:
     an impatient second Ctrl-C must not keep an unfinished output from being removed, nor the process from its exit.
     """
     previous = {number: signal.getsignal(number) for number in _catchable_signals()}
+    if not previous:
+        yield
+        return
     last_stop = -math.inf
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -49,13 +54,39 @@ def stopping_on_signals() -> Iterator[None]:
             last_stop = time.monotonic()
             raise Stopped(128 + number, _MEANINGS[signal.Signals(number).name])
 
+    def try_again(swallowed: Stopped) -> None:
+        nonlocal last_stop
+        last_stop = -math.inf
+        later = threading.Timer(_RETRY_SECONDS, signal.raise_signal, [swallowed.exit_status - 128])
+        later.daemon = True
+        later.start()
+
     try:
         for number in previous:
             signal.signal(number, stop)
-        yield
+        with _rescuing_swallowed(try_again):
+            yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler if last_stop == -math.inf else signal.SIG_IGN)
+
+
+@contextmanager
+def _rescuing_swallowed(rescue: Callable[[Stopped], None]) -> Iterator[None]:
+    """Call `rescue` when Python swallows a `Stopped`, as it does with what is raised while an object is finalized."""
+    report = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Stopped):
+            rescue(unraisable.exc_value)
+        else:
+            report(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = report
 
 
 def _catchable_signals() -> list[signal.Signals]:

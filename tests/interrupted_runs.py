@@ -104,5 +104,7 @@ def interrupt(source: Path, target: Path, count: int, signals: list[int]) -> lis
 
 
 if __name__ == "__main__":
+    # A shell that starts the tests in the background may have them ignore SIGINT, which a child would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     paths, numbers = sys.argv[1:3], list(map(int, sys.argv[3:]))
     print(json.dumps(interrupt(Path(paths[0]), Path(paths[1]), numbers[0], numbers[1:])))

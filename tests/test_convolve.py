@@ -482,7 +482,7 @@ WRONG = [
     ({"mode": "fold"}, ValueError, "mode is 'fold'"),
     ({"cval": "3"}, TypeError, "cval is '3'"),
     ({"method": "magic"}, ValueError, "method is 'magic'.*direct"),
-    ({"backend": "cuda"}, UnsupportedError, "CUDA"),
+    ({"backend": "cuda"}, UnsupportedError, "driver.*or use the cpu backend"),
     ({"threads": 0}, ValueError, "threads is 0"),
     ({"out": np.zeros((7, 6))}, ValueError, "out has the shape"),
 ]

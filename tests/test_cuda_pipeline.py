@@ -157,7 +157,7 @@ class DeviceMethod:
         self.name = "weighted"
         self.tiles = []
 
-    def window_filter(self, tile, threads):
+    def window_filter(self, tile, threads, window):
         operator = self.case.operator(self.device)
         self.tiles.append(DeviceTiles(operator, self.case.job(), [self.case.plan(operator)]))
         return self.tiles[-1]

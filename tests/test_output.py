@@ -138,7 +138,9 @@ def test_failures_of_the_system_name_the_output(tmp_path, monkeypatch, function)
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.EACCES, errno.EROFS, errno.EIO]
+)
 def test_every_reason_comes_with_a_remedy(number):
     error = unwritable(OSError(number, os.strerror(number)), "out.tif")
     assert isinstance(error, UnwritableError)

@@ -38,6 +38,12 @@ _DAMAGE = (
 )  # fmt: skip
 """What Pillow's readers raise on files that are not as they should be."""
 
+# No more pixels than this can come from one byte of the file: a bit each without compression, or the longest runs.
+# JPEG spends at least a bit on each block of 8 x 8.
+_MOST_PIXELS_PER_BYTE = {"BMP": 8, "PPM": 8, "QOI": 62, "TGA": 128, "JPEG": 512}
+
+_BMP_RUN_LENGTHS = (1, 2)  # compressions in which empty rows take no room
+
 _open_lock = threading.Lock()
 
 
@@ -96,6 +102,7 @@ class PillowSource:
         self.path = Path(path)
         with _opened(self.path) as image:
             self._mode = _target_mode(image, self.path)
+            _refuse_impossible_size(image, self.path)
             self._size = image.size
             self.images: Sequence[ImageSpec] = [_spec(image, self._mode)]
             self.metadata = _metadata_of(image)
@@ -325,6 +332,16 @@ def _has_16_bits(image: Image.Image) -> bool:
         if is_wide_ppm or ";16" in str(raw_mode):
             return True
     return False
+
+
+def _refuse_impossible_size(image: Image.Image, path: Path) -> None:
+    """Refuse a header that declares more pixels than the file can hold, before there is memory for them."""
+    size = path.stat().st_size
+    is_unlimited = image.format == "BMP" and image.info.get("compression") in _BMP_RUN_LENGTHS
+    most = _MOST_PIXELS_PER_BYTE.get(image.format or "")
+    if most is not None and not is_unlimited and image.width * image.height > most * size:
+        fact = f"{size} bytes cannot hold {image.width} x {image.height} pixels"
+        raise UnreadableError(fact, path=path, remedy="get an intact copy")
 
 
 def _spec(image: Image.Image, mode: str) -> ImageSpec:
