@@ -1,6 +1,8 @@
 PYTHON ?= python3
-PYTEST_ARGS ?=
+# One process for each processor.
+PYTEST_ARGS ?= -n auto
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -9,10 +11,10 @@ INSTALL := $(PIP) install --quiet --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types pytest wheel bench warmup format clean
+.PHONY: help setup demo test lint types pytest wheel test-gpu fuzz bench bench-gpu cuda-matrix warmup format clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.setup ## create .venv with blurfast (editable) and everything to test it
 
@@ -42,14 +44,26 @@ lint: setup ## check style, formatting and the direction of imports
 types: setup ## check types
 	$(BIN)/mypy
 
-pytest: setup ## run the tests and doctests (PYTEST_ARGS="-k png -n 2" to pass options)
+pytest: setup ## run the tests and doctests (PYTEST_ARGS="-k png" to pass options)
 	$(BIN)/python -m pytest -m "not wheel" $(PYTEST_ARGS)
 
 wheel: setup ## build the wheel, install it into a clean environment and use it there
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
+test-gpu: setup ## run the tests that need a CUDA device, on the one that is there
+	$(BIN)/python -m pytest -m gpu tests/test_gpu.py
+
+fuzz: setup ## filter 10,000 damaged files, keep those that crash in build/fuzz (FUZZ_ARGS="--seed 1" to pass options)
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
+
 bench: .venv/.bench ## compare speed and memory with other libraries (BENCH_ARGS to pass options)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-gpu: setup ## compare the CPU with the CUDA device that is there (BENCH_ARGS to pass options)
+	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
+
+cuda-matrix: setup ## compile all kernels for all kinds of GPUs, and list their registers in build/cuda-matrix.md
+	$(BIN)/python -m tests.cuda_matrix
 
 warmup: setup ## compile all kernels for this processor now, not at their first use
 	$(BIN)/blurfast warmup
