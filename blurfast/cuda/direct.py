@@ -18,7 +18,7 @@ from blurfast.cuda import programs
 from blurfast.cuda.catalogue import Kernel
 from blurfast.cuda.device import Address, Device, Launch, Stream
 from blurfast.cuda.panels import KernelSpans, as_sum, cut, source_arguments
-from blurfast.cuda.resident import keep
+from blurfast.cuda.resident import ResidentOperator, keep
 from blurfast.cuda.tiles import DeviceImage, PaddedSource
 from blurfast.rounding import exact_gain, kernel_overshoot, kernel_reference
 from blurfast.weights import Kernel2D
@@ -105,7 +105,7 @@ class DirectGeometry:
         return np.pad(taps, padding).reshape(down, rows, across, columns).transpose(0, 2, 3, 1)
 
 
-class DirectOperator:
+class DirectOperator(ResidentOperator[DirectNeeds]):
     """Correlate with a 2-D kernel.
 
     All taps that are zero are left out, so that a NaN or an infinity reaches exactly as far as the others. Images of
@@ -157,23 +157,6 @@ class DirectOperator:
         gain = as_sum(exact_gain(weights), sums)
         self._tap_arguments: tuple[int | np.generic, ...] = (address, *map(np.uint32, sizes), gain)
 
-    @property
-    def device(self) -> Device:
-        """See `tiles.TileOperator`."""
-        return self._device
-
-    def row_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.row_span(start, stop)
-
-    def column_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.column_span(start, stop)
-
-    def scratch_bytes(self, rows: int, columns: int) -> int:
-        """See `tiles.TileOperator`."""
-        return self._needs.scratch_bytes(rows, columns)
-
     def enqueue(
         self,
         source: PaddedSource,
@@ -207,11 +190,6 @@ class DirectOperator:
             )
             grid = geometry.grid(result.rows, samples)
             self._device.launch(Launch(self._correlate, grid, geometry.block, arguments, geometry.shared_bytes), stream)
-
-    def close(self) -> None:
-        """See `tiles.TileOperator`."""
-        with self._device.activate():
-            self._resources.close()
 
 
 def direct_kernel(pixel_dtype: np.dtype[Any], target_dtype: np.dtype[Any], sums: np.dtype[Any]) -> Kernel:

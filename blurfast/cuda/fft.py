@@ -17,7 +17,7 @@ from blurfast.cuda import programs
 from blurfast.cuda.device import ALIGNMENT, Address, Device, Stream
 from blurfast.cuda.direct import DirectOperator, direct_kernel
 from blurfast.cuda.panels import KernelSpans, Panel, Panels, cut
-from blurfast.cuda.resident import keep
+from blurfast.cuda.resident import ResidentOperator, keep
 from blurfast.cuda.tiles import DeviceImage, PaddedSource
 from blurfast.errors import UnsupportedError
 from blurfast.rounding import exact_gain
@@ -125,7 +125,7 @@ class FftNeeds(KernelSpans):
             )
 
 
-class FftOperator:
+class FftOperator(ResidentOperator[FftNeeds]):
     """Correlate with a 2-D kernel.
 
     NaN, infinite and huge pixels would spoil a whole tile, or let its sums overflow. Where `panel_kernels.pack` meets
@@ -196,26 +196,9 @@ class FftOperator:
         self._needs = replace(needs, work=max(forward_work, backward_work))
 
     @property
-    def device(self) -> Device:
-        """See `tiles.TileOperator`."""
-        return self._device
-
-    @property
     def tile(self) -> tuple[int, int]:
         """Rows and columns of the results of one transform: tiles that are multiples of it waste none."""
         return self._needs.tile
-
-    def row_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.row_span(start, stop)
-
-    def column_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.column_span(start, stop)
-
-    def scratch_bytes(self, rows: int, columns: int) -> int:
-        """See `tiles.TileOperator`."""
-        return self._needs.scratch_bytes(rows, columns)
 
     def enqueue(
         self,
@@ -232,11 +215,6 @@ class FftOperator:
             if self._direct is not None:
                 condition = scratch + self._needs.scratch.extreme_count
                 self._direct.enqueue(part, result, position, scratch, stream, condition)
-
-    def close(self) -> None:
-        """See `tiles.TileOperator`."""
-        with self._device.activate():
-            self._resources.close()
 
     def _plan(self, needs: FftNeeds, resources: ExitStack, *, inverse: bool) -> tuple[int, int]:
         """Make a plan; return it and the size of its work area."""

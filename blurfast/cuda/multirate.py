@@ -17,6 +17,7 @@ import numpy as np
 from blurfast.cuda import programs
 from blurfast.cuda.device import Address, Device, Stream
 from blurfast.cuda.passes import PassChain, PassNeeds, Step, active
+from blurfast.cuda.resident import ResidentOperator
 from blurfast.cuda.tiles import DeviceImage, PaddedSource
 from blurfast.weights import MultirateGaussian
 
@@ -36,7 +37,7 @@ def multirate_needs(
     return PassNeeds(active(steps), channels, sums)
 
 
-class MultirateOperator:
+class MultirateOperator(ResidentOperator[PassNeeds]):
     """Blur by designs of multirate Gaussians.
 
     Parameters
@@ -81,30 +82,8 @@ class MultirateOperator:
             programs.obtain(self._chain.kernels, device.properties.capability)
             self._resources = resources.pop_all()
 
-    @property
-    def device(self) -> Device:
-        """See `tiles.TileOperator`."""
-        return self._device
-
-    def row_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.row_span(start, stop)
-
-    def column_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.column_span(start, stop)
-
-    def scratch_bytes(self, rows: int, columns: int) -> int:
-        """See `tiles.TileOperator`."""
-        return self._needs.scratch_bytes(rows, columns)
-
     def enqueue(
         self, source: PaddedSource, target: DeviceImage, position: tuple[int, int], scratch: Address, stream: Stream
     ) -> None:
         """See `tiles.TileOperator`."""
         self._chain.enqueue(source, target, position, scratch, stream)
-
-    def close(self) -> None:
-        """See `tiles.TileOperator`."""
-        with self._device.activate():
-            self._resources.close()

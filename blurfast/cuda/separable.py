@@ -14,6 +14,7 @@ from blurfast.cuda.catalogue import Kernel
 from blurfast.cuda.device import Address, Device, Stream
 from blurfast.cuda.fused import RADII, FusedFilter
 from blurfast.cuda.passes import PassChain, PassNeeds, Step, active
+from blurfast.cuda.resident import ResidentOperator
 from blurfast.cuda.tiles import DeviceImage, PaddedSource
 from blurfast.rounding import reference_tap
 from blurfast.weights import Resampler, SeparableTerm
@@ -127,7 +128,7 @@ def _can_be_fused(resampler: Resampler) -> bool:
     return bool(np.any(resampler.taps < 0) or own >= best)
 
 
-class SeparableOperator:
+class SeparableOperator(ResidentOperator[SeparableNeeds]):
     """Correlate, or resample, vertically and then horizontally.
 
     Parameters
@@ -167,30 +168,8 @@ class SeparableOperator:
             programs.obtain(self._filter.kernels, device.properties.capability)
             self._resources = resources.pop_all()
 
-    @property
-    def device(self) -> Device:
-        """See `tiles.TileOperator`."""
-        return self._device
-
-    def row_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.row_span(start, stop)
-
-    def column_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.column_span(start, stop)
-
-    def scratch_bytes(self, rows: int, columns: int) -> int:
-        """See `tiles.TileOperator`."""
-        return self._needs.scratch_bytes(rows, columns)
-
     def enqueue(
         self, source: PaddedSource, target: DeviceImage, position: tuple[int, int], scratch: Address, stream: Stream
     ) -> None:
         """See `tiles.TileOperator`."""
         self._filter.enqueue(source, target, position, scratch, stream)
-
-    def close(self) -> None:
-        """See `tiles.TileOperator`."""
-        with self._device.activate():
-            self._resources.close()

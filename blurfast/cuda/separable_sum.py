@@ -13,6 +13,7 @@ from blurfast.cuda import programs
 from blurfast.cuda.catalogue import Kernel
 from blurfast.cuda.device import ALIGNMENT, Address, Device, Launch, Stream
 from blurfast.cuda.memory import row_pitch
+from blurfast.cuda.resident import ResidentOperator
 from blurfast.cuda.separable import SeparableNeeds, common_radius
 from blurfast.cuda.tiles import DeviceImage, PaddedSource
 from blurfast.weights import SeparableTerm
@@ -60,7 +61,7 @@ class SeparableSumNeeds:
         return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-class SeparableSumOperator:
+class SeparableSumOperator(ResidentOperator[SeparableSumNeeds]):
     """Correlate with several separable kernels, and add the results.
 
     Parameters
@@ -96,23 +97,6 @@ class SeparableSumOperator:
             programs.obtain([*kernels, self._add_up], device.properties.capability)
             self._resources = resources.pop_all()
 
-    @property
-    def device(self) -> Device:
-        """See `tiles.TileOperator`."""
-        return self._device
-
-    def row_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.row_span(start, stop)
-
-    def column_span(self, start: int, stop: int) -> tuple[int, int]:
-        """See `tiles.TileOperator`."""
-        return self._needs.column_span(start, stop)
-
-    def scratch_bytes(self, rows: int, columns: int) -> int:
-        """See `tiles.TileOperator`."""
-        return self._needs.scratch_bytes(rows, columns)
-
     def enqueue(
         self, source: PaddedSource, target: DeviceImage, position: tuple[int, int], scratch: Address, stream: Stream
     ) -> None:
@@ -133,8 +117,3 @@ class SeparableSumOperator:
         )
         grid = -(-samples // (_BLOCK[0] * LANES)) * -(-target.rows // _BLOCK[1]), 1, 1
         self._device.launch(Launch(self._add_up, grid, (*_BLOCK, 1), arguments), stream)
-
-    def close(self) -> None:
-        """See `tiles.TileOperator`."""
-        with self._device.activate():
-            self._resources.close()
