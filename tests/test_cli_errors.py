@@ -298,13 +298,24 @@ def test_debug_shows_tracebacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 # ---- signals and pipes
 
 
+def _take_signals() -> None:
+    """Take the signals that the process which runs the tests ignores, as it does under nohup."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def slow_run(directory: Path) -> subprocess.Popen[str]:
     """Start a run that takes several seconds, and return once its output is being written."""
     write_tiff(directory / "in.tif", (3000, 4000), "float32")
     # A given truncation leaves no choice but to sum over all 8001 taps.
     arguments = ("gaussian", "in.tif", "out.tif", "--sigma", "400", "--truncate", "10", "--threads", "1")
     process = subprocess.Popen(
-        command(*arguments), cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(*arguments),
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_take_signals,  # noqa: PLW1509 - no other thread runs here
     )
     deadline = time.monotonic() + 60
     while not list(directory.glob(".*.part")):
