@@ -77,7 +77,7 @@ DAMAGED = {
     "nested": json.dumps(FIGURES | {"direct_tap": [0.02]}).encode(),
     "not a number": json.dumps(FIGURES | {"direct_tap": math.nan}).encode(),
     "infinite": json.dumps(FIGURES | {"direct_tap": math.inf}).encode(),
-    "beyond floats": json.dumps(FIGURES).replace("0.02,", "1e999,").encode(),
+    "beyond floats": json.dumps(FIGURES | {"direct_tap": "huge"}).replace('"huge"', "1e999").encode(),
 }
 
 
