@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from blurfast.boundary import Mode, index_map
+from blurfast.boundary import IndexMap
 from blurfast.cuda.device import ALIGNMENT, Device, Stream
-from blurfast.cuda.memory import DeviceJob, TilePlan, row_pitch
+from blurfast.cuda.memory import MOST_SAMPLES, DeviceJob, TilePlan, available_memory, plan_tile, row_pitch
+from blurfast.cuda.pipeline import Line, runs
 from blurfast.cuda.tiles import DeviceImage, PaddedSource, TileOperator
 from blurfast.dtypes import require_supported
 from blurfast.filters import Filter
@@ -180,7 +181,7 @@ def _filter_plane(plan: Plan, device: Device, source: DeviceImage, target: Devic
     with ExitStack() as resources:
         operator = make_operator(plan.operation.method, device)
         resources.callback(operator.close)
-        tile = plan_operator_tiles(operator, job)[0]
+        tile = _choose_tile(operator, job)
         memory = _Memory(device, stream, resources)
         readable = source if _is_aligned(source) and source.address != target.address else memory.copy(source)
         writeable = target if _is_aligned(target) else memory.image_like(target)
@@ -229,6 +230,20 @@ class _Memory:
         copy_image(self._device, image, copied, self._stream)
         return copied
 
+    def copy_crossing(self, image: DeviceImage, rows: IndexMap, columns: IndexMap, address: int) -> DeviceImage:
+        """Copy the pixels where some rows and columns of an image cross to an address, with rows that are aligned."""
+        pitch = row_pitch(columns.size, image.channels, image.dtype)
+        copied = image._replace(address=address, pitch=pitch, rows=rows.size, columns=columns.size)
+        for (to_rows, from_rows), (to_columns, from_columns) in itertools.product(runs(rows), list(runs(columns))):
+            target = copied._replace(
+                address=_address(copied, to_rows.start, to_columns.start),
+                rows=to_rows.stop - to_rows.start,
+                columns=to_columns.stop - to_columns.start,
+            )
+            source = image._replace(address=_address(image, from_rows.start, from_columns.start))
+            copy_image(self._device, source._replace(rows=target.rows, columns=target.columns), target, self._stream)
+        return copied
+
     def upload(self, arrays: Sequence[NDArray[np.int32]]) -> list[int]:
         """Copy arrays to the device; return their addresses there."""
         sizes = [-(-array.nbytes // ALIGNMENT) * ALIGNMENT for array in arrays]
@@ -256,29 +271,39 @@ def copy_image(device: Device, source: DeviceImage, target: DeviceImage, stream:
     )
 
 
+def _choose_tile(operator: TileOperator, job: DeviceJob) -> TilePlan:
+    """Return the whole image as a tile, if there is scratch memory for that, or else smaller tiles."""
+    whole = plan_tile(operator, job, job.height, job.width, depth=1)
+    if whole.most_samples <= MOST_SAMPLES and whole.scratch_bytes <= available_memory(operator.device.free_memory()):
+        return whole
+    return plan_operator_tiles(operator, job)[0]
+
+
 def _padded_tiles(
     operator: TileOperator, image: DeviceImage, job: DeviceJob, tile: TilePlan, memory: _Memory
 ) -> Iterator[tuple[Window, PaddedSource]]:
-    """Yield the tiles of an image, each with the pixels that it depends on."""
-    row_ranges = _ranges(job.height, tile.rows)
-    column_ranges = _ranges(job.width, tile.columns)
-    row_maps = [_places(operator.row_span(*rows), job.height, job.mode) for rows in row_ranges]
-    column_maps = [_places(operator.column_span(*columns), job.width, job.mode) for columns in column_ranges]
-    addresses = memory.upload([*row_maps, *column_maps])
-    for row_index, column_index in itertools.product(range(len(row_ranges)), range(len(column_ranges))):
+    """Yield the tiles of an image, each with the pixels that it depends on.
+
+    Operators take an image for the pixels of one tile. So where there are several, each is copied out of the whole.
+    """
+    row_ranges, column_ranges = _ranges(job.height, tile.rows), _ranges(job.width, tile.columns)
+    row_lines = [Line.of(operator.row_span(*rows), job.height, job.mode) for rows in row_ranges]
+    column_lines = [Line.of(operator.column_span(*columns), job.width, job.mode) for columns in column_ranges]
+    addresses = memory.upload([line.places for line in (*row_lines, *column_lines)])
+    is_whole = len(row_lines) == len(column_lines) == 1
+    copied = 0 if is_whole else memory.take(tile.source.size)
+    for row_index, column_index in itertools.product(range(len(row_lines)), range(len(column_lines))):
+        rows, columns = row_lines[row_index], column_lines[column_index]
+        part = image if is_whole else memory.copy_crossing(image, rows.sources, columns.sources, copied)
         padded = PaddedSource(
-            image,
+            part,
             addresses[row_index],
-            addresses[len(row_maps) + column_index],
-            row_maps[row_index].size,
-            column_maps[column_index].size,
+            addresses[len(row_lines) + column_index],
+            rows.places.size,
+            columns.places.size,
         )
         yield Window(*row_ranges[row_index], *column_ranges[column_index]), padded
 
 
 def _ranges(length: int, size: int) -> list[tuple[int, int]]:
     return [(start, min(start + size, length)) for start in range(0, length, size)]
-
-
-def _places(span: tuple[int, int], length: int, mode: Mode) -> NDArray[np.int32]:
-    return index_map(*span, length, mode).astype(np.int32)

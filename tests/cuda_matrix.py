@@ -1,7 +1,7 @@
 """What becomes of every kernel on every kind of GPU: ``python -m tests.cuda_matrix``, ``make cuda-matrix``.
 
 Kernels are compiled to machine code, which needs no GPU, and held against budgets. The table of all is written to
-build/cuda-matrix.md; `test_cuda_compile` does the same with a part of them.
+build/cuda-matrix.md, which takes half an hour on two cores; `test_cuda_compile` does the same with a part of them.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ _SEGMENTS = "rows and their padding are shared; where the taps are too many, ano
 BUDGETS = {
     ("vertical", "float32"): Budget(2, 256, 0, _WINDOW),
     ("vertical", "float64"): Budget(1, 256, 0, _WINDOW),
-    ("horizontal", "float32"): Budget(4, 256, 48 * 1024, _SEGMENTS),
-    ("horizontal", "float64"): Budget(3, 256, 48 * 1024, _SEGMENTS),
+    ("horizontal", "float32"): Budget(2, 512, 48 * 1024, _SEGMENTS),
+    ("horizontal", "float64"): Budget(2, 384, 48 * 1024, _SEGMENTS),
     ("resample_vertical", "float32"): Budget(6, 256, 0, _STREAMS),
     ("resample_vertical", "float64"): Budget(4, 256, 0, _STREAMS),
     ("resample_horizontal", "float32"): Budget(6, 256, 0, _STREAMS),
@@ -109,15 +109,18 @@ BUDGETS = {
 }
 """By function and type of sums."""
 
+EXCEPTIONS = {("vertical", "float32", (10, 0)): 152}
+"""Registers beyond the budget: the compiler takes them for pixels of 16 bits, so that one block fits and not two."""
+
 
 def budget_of(kernel: Kernel) -> Budget:
     """Return what a kernel may take."""
     return BUDGETS[kernel.function, kernel.sums]
 
 
-def faults(kernel: Kernel, program: Program) -> list[str]:
-    """Return what is wrong with a compiled kernel, if anything is."""
-    allowed = budget_of(kernel).registers
+def faults(kernel: Kernel, capability: Capability, program: Program) -> list[str]:
+    """Return what is wrong with a kernel that is compiled for an architecture, if anything is."""
+    allowed = EXCEPTIONS.get((kernel.function, kernel.sums, capability), budget_of(kernel).registers)
     found = {
         "no machine code": not program.cubin.startswith(b"\x7fELF"),
         f"{program.spill_bytes} bytes spilled": program.spill_bytes > 0,
@@ -190,7 +193,7 @@ def examine(kernel: Kernel) -> dict[Capability, Verdict]:
     shared_text = compiler.compile_kernel(kernel, SAME_TEXT[0]).ptx
     for capability in ARCHITECTURES:
         program = compiler.compile_kernel(kernel, capability)
-        verdict = verdicts[capability] = Verdict(program.registers, faults(kernel, program))
+        verdict = verdicts[capability] = Verdict(program.registers, faults(kernel, capability, program))
         if capability in SAME_TEXT and program.ptx != for_architecture(shared_text, capability):
             verdict.faults.append("a text of its own")
     return verdicts
@@ -216,11 +219,16 @@ def render(verdicts: Mapping[Kernel, Mapping[Capability, Verdict]]) -> str:
         ]
         for (function, sums), budget in BUDGETS.items()
     ]
+    exceptions = "; ".join(
+        "{} with {} sums for {}.{}: {}".format(function, sums, *capability, registers)
+        for (function, sums, capability), registers in EXCEPTIONS.items()
+    )
     return "\n".join(
         [
             "# Kernels for GPUs, by compute capability\n",
             "Registers of a thread, and what is wrong with a kernel, if anything is.\n",
             _table(["kernel", *names, "allowed"], rows),
+            f"More registers are allowed to {exceptions}.\n",
             "# What they may take\n",
             _table(["function", "sums", "registers", "blocks", "threads", "shared bytes", "why"], budgets),
         ]

@@ -81,7 +81,7 @@ def launches(pixel: str, target: str) -> frozenset[Shape]:
 
 
 def _methods(pixel: str, target: str) -> Iterator[Method]:
-    for filter, (channels, alpha) in itertools.product(_filters(), [(1, None), (2, 1)]):
+    for filter, (channels, alpha) in itertools.product(_filters(), [(1, None), (2, 1), (3, None)]):
         image = ImageSpec(_SIDE, _SIDE, channels, np.dtype(pixel), Grain(1, _SIDE), alpha=alpha)
         found = candidates(Job(filter, image, np.dtype(target), "reflect", 0.0)).values()
         yield from (method for method in found if not isinstance(method, str))

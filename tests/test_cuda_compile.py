@@ -87,7 +87,7 @@ def verdicts():
 @pytest.mark.parametrize("kernel", REPRESENTATIVES, ids=str)
 def test_kernel_keeps_to_its_budget(kernel, verdicts):
     found = {
-        capability: Verdict(program.registers, faults(kernel, program))
+        capability: Verdict(program.registers, faults(kernel, capability, program))
         for capability, program in compiled(kernel).items()
     }
     verdicts[kernel] = found
@@ -120,7 +120,7 @@ def test_faults_are_found():
     damaged = program._replace(
         cubin=b"", spill_bytes=8, local_bytes=16, shared_bytes=4, registers=81, ptx="add.f64 %fd1, %fd2, %fd3;"
     )
-    assert faults(kernel, damaged) == [
+    assert faults(kernel, OLDEST, damaged) == [
         "no machine code",
         "8 bytes spilled",
         "16 bytes of local memory",
@@ -128,7 +128,17 @@ def test_faults_are_found():
         "81 of 80 registers",
         "double precision",
     ]
-    assert faults(kernel._replace(sums="float64"), damaged._replace(registers=168)) == faults(kernel, damaged)[:4]
+    of_float64 = faults(kernel._replace(sums="float64"), OLDEST, damaged._replace(registers=168))
+    assert of_float64 == faults(kernel, OLDEST, damaged)[:4]
+
+
+@pytest.mark.parametrize("exception", cuda_matrix.EXCEPTIONS)
+def test_exceptions_from_the_budgets_are_needed(exception):
+    function, sums, capability = exception
+    kernel = Kernel("separable", function, "uint16", "float32", sums)
+    (program,) = cuda_matrix.compile_for(kernel, [capability]).values()
+    assert program.registers > budget_of(kernel).registers
+    assert faults(kernel, capability, program) == []
 
 
 @pytest.mark.parametrize("capability", SAME_TEXT)

@@ -123,12 +123,16 @@ def test_result_in_a_given_array_and_in_place(device, stream):
     out.give_back()
 
 
-def test_small_memory_means_several_tiles(stream, device):
-    image = noise((90, 120), "float32")
-    lent = Lent(device, image, stream)
-    device._size = device.memory.used + 120_000
-    assert_filtered(lent, blurfast.gaussian(image, 2))
-    assert len(device.executed) > 2
+@pytest.mark.parametrize("mode", ["reflect", "wrap", "constant"])
+@pytest.mark.parametrize("sigma", [2, 6, (2, 6), (0, 20), (20, 0)])
+def test_small_memory_means_several_tiles(device, stream, sigma, mode):
+    image = noise((90, 320), "float32")
+    lent, out = Lent(device, image, stream), Lent(device, np.zeros_like(image), stream)
+    device._size = device.memory.used + 200_000
+    blurfast.gaussian(lent, sigma, mode=mode, out=out)
+    assert_near_the_cpu(out.content(), blurfast.gaussian(image, sigma, mode=mode))
+    lent.give_back()
+    out.give_back()
 
 
 @pytest.mark.parametrize(

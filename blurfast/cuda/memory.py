@@ -51,8 +51,8 @@ _MOST_TILE_BYTES = 32 * MEGABYTE
 _HALOS_PER_TILE = 2
 # Each row of a tile is a copy of its own on the host, which takes as long as copying so many bytes more.
 _BYTES_WORTH_A_ROW = 512
-# Kernels count samples in 32 bits, and some of them with a sign.
-_MOST_SAMPLES = 2**31 - 1
+MOST_SAMPLES = 2**31 - 1
+"""Of a padded tile: kernels count samples in 32 bits, and some of them with a sign."""
 
 
 class TileNeeds(Protocol):
@@ -239,7 +239,7 @@ def plan_tiles(
         If one pixel depends on more pixels than kernels can count.
     """
     candidates = [plan_tile(needs, job, rows, columns, depth) for rows, columns in _sizes(needs, job, unit)]
-    countable = [plan for plan in candidates if plan.most_samples <= _MOST_SAMPLES]
+    countable = [plan for plan in candidates if plan.most_samples <= MOST_SAMPLES]
     if not countable:
         raise UnsupportedError(
             f"a pixel depends on {candidates[-1].most_samples} samples, more than kernels can count",

@@ -140,13 +140,13 @@ class _HostPixels(NamedTuple):
 
     def copy(self, rows: IndexMap, columns: IndexMap, target: Pixels) -> None:
         """Copy the pixels where some rows and columns of the image cross."""
-        row_runs = list(_runs(self.translate_rows(rows)))
-        column_runs = list(_runs(columns - self.first_column))
+        row_runs = list(runs(self.translate_rows(rows)))
+        column_runs = list(runs(columns - self.first_column))
         for (row_place, row_run), (column_place, column_run) in itertools.product(row_runs, column_runs):
             target[row_place, column_place] = self.pixels[row_run, column_run]
 
 
-def _runs(indices: IndexMap) -> Iterator[tuple[slice, slice]]:
+def runs(indices: IndexMap) -> Iterator[tuple[slice, slice]]:
     """Cut indices where they do not rise one by one; yield where each run lies, and the indices it consists of."""
     breaks = np.flatnonzero(np.diff(indices) != 1) + 1
     bounds = [0, *breaks.tolist(), indices.size]
@@ -156,7 +156,7 @@ def _runs(indices: IndexMap) -> Iterator[tuple[slice, slice]]:
             yield slice(start, stop), slice(first, first + stop - start)
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """The rows, or the columns, that a tile depends on.
 
     Parameters
@@ -171,7 +171,7 @@ class _Line(NamedTuple):
     places: NDArray[np.int32]
 
     @classmethod
-    def of(cls, span: tuple[int, int], length: int, mode: Mode) -> _Line:
+    def of(cls, span: tuple[int, int], length: int, mode: Mode) -> Line:
         """Return what lies in a half-open range of positions on a line of this length."""
         padded = index_map(*span, length, mode)
         inside = padded != OUTSIDE
@@ -264,19 +264,19 @@ class _TileRun:
             self._buffers.drain(self._device)
             raise
 
-    def _cut(self, window: Window) -> Iterator[tuple[Window, _Line, _Line]]:
+    def _cut(self, window: Window) -> Iterator[tuple[Window, Line, Line]]:
         """Yield tiles, and the rows and columns that each depends on."""
         operator, job, plan = self._operator, self._job, self._plan
         column_lines = [
-            (start, stop, _Line.of(operator.column_span(start, stop), job.width, job.mode))
+            (start, stop, Line.of(operator.column_span(start, stop), job.width, job.mode))
             for start, stop in _ranges(window.column_start, window.column_stop, plan.columns)
         ]
         for row_start, row_stop in _ranges(window.row_start, window.row_stop, plan.rows):
-            rows = _Line.of(operator.row_span(row_start, row_stop), job.height, job.mode)
+            rows = Line.of(operator.row_span(row_start, row_stop), job.height, job.mode)
             for column_start, column_stop, columns in column_lines:
                 yield Window(row_start, row_stop, column_start, column_stop), rows, columns
 
-    def _upload(self, slot: _Slot, source: _HostPixels, rows: _Line, columns: _Line) -> PaddedSource:
+    def _upload(self, slot: _Slot, source: _HostPixels, rows: Line, columns: Line) -> PaddedSource:
         """Stage what a tile depends on, and queue its upload."""
         self._device.synchronize(slot.uploaded)
         part, count = self._stage(slot, source, rows, columns)
@@ -285,7 +285,7 @@ class _TileRun:
         self._device.record(slot.uploaded, self._buffers.uploading)
         return part
 
-    def _stage(self, slot: _Slot, source: _HostPixels, rows: _Line, columns: _Line) -> tuple[PaddedSource, int]:
+    def _stage(self, slot: _Slot, source: _HostPixels, rows: Line, columns: Line) -> tuple[PaddedSource, int]:
         """Fill the staging memory; return how the device will find it, and its size in bytes."""
         job, layout, staged = self._job, self._plan.source, slot.staged_source
         staged[: layout.column_map].view(np.int32)[: rows.places.size] = rows.places

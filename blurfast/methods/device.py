@@ -103,7 +103,7 @@ class OnDevice:
         computing = self.job.sample_count * self._operations / (_OPERATIONS_PER_SECOND * properties.multiprocessors)
         bandwidth = properties.bandwidth or 100e9
         passing = pipeline_seconds(job, self.plan(job.window), kernel_bytes, bandwidth)
-        return _START_SECONDS + max(passing, computing)
+        return _START_SECONDS + passing + computing
 
     @property
     def _operations(self) -> int:
