@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from blurfast.boundary import Mode
 from blurfast.choices import check_options
 from blurfast.cpu import objects
-from blurfast.device_arrays import apply_on_device, is_on_device
 from blurfast.dtypes import require_supported
 from blurfast.engine import filter_array, filter_copied
 from blurfast.filters import Convolution, Filter, Gaussian
@@ -284,7 +283,9 @@ def apply(
         raise TypeError(f"filter is {filter!r}; it must be a Gaussian or a Convolution")
     options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
     check_options(**options)
-    if is_on_device(image):
+    if hasattr(image, "__cuda_array_interface__"):
+        from blurfast.device_arrays import apply_on_device  # which only arrays on a GPU need
+
         axis = _checked_axis(channel_axis)
         result: NDArray[Any] = apply_on_device(filter, image, channel_axis=axis, out=out, options=options)
         return result

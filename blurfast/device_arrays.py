@@ -35,11 +35,6 @@ _LEGACY_STREAM = 1  # of the driver's own, which waits for all others
 _SAMPLES_AT_A_TIME = 4
 
 
-def is_on_device(array: object) -> bool:
-    """Return whether an array lives on a GPU."""
-    return hasattr(array, _INTERFACE)
-
-
 class DeviceArray(NamedTuple):
     """Where an array lies in the memory of a device.
 
