@@ -24,6 +24,7 @@ from blurfast.io.metadata import Metadata
 from blurfast.io.output import AtomicFile
 from blurfast.io.tiff_codecs import CODECS, JPEG_QUALITY, parse_compression
 from blurfast.io.tiff_layout import PageLayout, layout_tags, segment_tags
+from blurfast.io.tiff_metadata import page_tags
 from blurfast.io.tiff_options import TiffOptions, parse_bigtiff, parse_predictor, parse_tile
 from blurfast.io.tiff_output import (
     CLASSIC_LIMIT,
@@ -120,7 +121,8 @@ class TiffSink:
         self._planes = [(page, plane) for page in self._pages for plane in range(page.layout.planes)]
         self._images = [page.spec for page, _ in self._planes]
         self.byte_layout = output_byte_layout(outputs, options, like, self.path)
-        self._copied_tags = self._tags_to_copy(like, metadata)
+        self._copied_tags, notices = page_tags(like, metadata, len(self._pages), self.byte_layout)
+        self.notices += notices
         self._position = 0
         self._output = AtomicFile(path, overwrite=overwrite)
         try:
@@ -139,24 +141,6 @@ class TiffSink:
             elif options.compression is None and CODECS[output.codec].is_image:
                 notices.append(f"{output.codec} is written without loss, which can make a larger file")
         self.notices += dict.fromkeys(notices)
-
-    def _tags_to_copy(self, like: TiffSource | None, metadata: Metadata) -> list[tuple[Tag, ...]]:
-        if like is not None:
-            tags = [like.tags(page) for page in range(len(self._pages))]
-            return tags if self.byte_layout.big else self._as_classic(tags)
-        lost = tiff_tags.text_without_tag(metadata) + (["Exif"] if metadata.exif else [])
-        if lost:
-            self.notices.append(f"metadata that TIFF has no tag for are not kept: {', '.join(lost)}")
-        return [tiff_tags.metadata_tags(metadata, self.byte_layout)] * len(self._pages)
-
-    def _as_classic(self, tags: Sequence[tuple[Tag, ...]]) -> list[tuple[Tag, ...]]:
-        """Return tags that may come from a BigTIFF as a classic file can hold them."""
-        converted = [tiff_tags.classic_tags(page_tags, self.byte_layout.order) for page_tags in tags]
-        lost = sorted({code for _, codes in converted for code in codes})
-        if lost:
-            names = ", ".join(map(str, lost))
-            self.notices.append(f"tags whose numbers are too large for a classic TIFF file are not kept: {names}")
-        return [tuple(kept) for kept, _ in converted]
 
     @property
     def images(self) -> list[ImageSpec]:
