@@ -27,7 +27,7 @@ def across_lines(
         for offset in range(0, width, REGISTERS_PER_LINE * lanes_of(lines)):
             for line in range(0, line_count, 2):
                 filter_pair(
-                    lines, offset, line_pitch, REGISTERS_PER_LINE * lanes_of(lines), line,
+                    lines, offset, line_pitch, REGISTERS_PER_LINE * lanes_of(lines), line, 0,
                     taps, tap_count, 1, 1, reference, gains, 0,
                     target, line * target_pitch + offset, target_pitch,
                 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 from numba import njit, types
 
-from blurfast.cpu.separable_kernels import OPTIONS, REGISTERS_PER_LINE, filter_pair
+from blurfast.cpu.separable_kernels import OPTIONS, REGISTERS_PER_LINE, filter_pair, following
 from blurfast.cpu.simd import lanes_of, load, read, store_pixels, write_pixel
 
 
@@ -39,14 +39,17 @@ def interpolate(
     column = 0
     while column < element_count:
         width = min(group, element_count - column)
+        line, line_phase = 0, phase
         for row in range(0, row_count, 2):
             filter_pair(
-                lines, column, line_pitch, group, phase + row, taps, tap_count, up, down, reference, gains, rounded,
+                lines, column, line_pitch, group, line, line_phase,
+                taps, tap_count, up, down, reference, gains, rounded,
                 filtered, 0, group,
             )  # fmt: skip
             store_row(filtered, 0, width, target, row * target_pitch + column)
             if row + 1 < row_count:
                 store_row(filtered, group, width, target, (row + 1) * target_pitch + column)
+            line, line_phase = following(*following(line, line_phase, up, down), up, down)
         column += group
 
 

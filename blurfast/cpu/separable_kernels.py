@@ -136,23 +136,33 @@ def copy_line(lines, start, length, target, target_start):
 
 
 @njit(**OPTIONS)
+def following(line, phase, up, down):
+    """Return the first line and the phase of the output after the one that has these."""
+    if phase + 1 == up:
+        return line + down, 0
+    return line, phase + 1
+
+
+@njit(**OPTIONS)
 def filter_pair(
-    lines, start, step, length, index, taps, tap_count, up, down, reference, gains, rounded,
+    lines, start, step, length, first_line, first_phase, taps, tap_count, up, down, reference, gains, rounded,
     target, target_start, target_step,
 ):  # fmt: skip
-    """Filter the outputs `index` (even) and `index + 1`, of any length; a single tap is the identity, and exact.
+    """Filter two consecutive outputs of any length; a single tap is the identity, and exact.
 
     Output ``i`` is the sum over the lines from ``i // up * down`` on, with the taps of phase ``i % up``. So `down`
-    keeps every so many-th output of a filter, `up` interpolates, and with both one it is an ordinary filter.
+    keeps every so many-th output of a filter, `up` interpolates, and with both one it is an ordinary filter. That
+    line and that phase are given for the first output; `following` finds those of the next without a division, which
+    would take as long as several taps.
     """
-    first_line, second_line = index // up * down, (index + 1) // up * down
+    second_line, second_phase = following(first_line, first_phase, up, down)
     start += first_line * step
     shift = second_line - first_line
     if tap_count == 1:
         copy_line(lines, start, length, target, target_start)
         copy_line(lines, start + shift * step, length, target, target_start + target_step)
         return
-    first_tap, second_tap = index % up * tap_count, (index + 1) % up * tap_count
+    first_tap, second_tap = first_phase * tap_count, second_phase * tap_count
     for offset in range(0, length, REGISTERS_PER_LINE * lanes_of(lines)):
         correlate_pair(
             lines, start + offset, step, taps, first_tap, second_tap, tap_count, shift, reference, gains, rounded,
@@ -249,6 +259,7 @@ def vertical(
     """
     lanes = lanes_of(panel)
     group = REGISTERS_PER_LINE * lanes
+    rows_ahead = (2 * padded_count + row_count - 1) // row_count
     offset = 0
     while offset < element_count:
         width = min(panel_width, element_count - offset)
@@ -270,14 +281,17 @@ def vertical(
             target, target_start = lines, position
             if transposed:
                 target, target_start = filtered, 0
+            first_ahead, line, line_phase = 0, 0, phase
             for row in range(0, row_count, 2):
-                first_ahead, last_ahead = row * padded_count // row_count, (row + 2) * padded_count // row_count
+                last_ahead = min(first_ahead + rows_ahead, padded_count)
                 prefetch_rows(pixels, pixel_pitch, row_map, first_ahead, last_ahead, next_start + column, next_length)
+                first_ahead = last_ahead
                 filter_pair(
-                    panel, column, panel_pitch, group, phase + row,
+                    panel, column, panel_pitch, group, line, line_phase,
                     taps, tap_count, up, down, reference, gains, rounded,
                     target, target_start + row * line_pitch, line_pitch,
                 )  # fmt: skip
+                line, line_phase = following(*following(line, line_phase, up, down), up, down)
             if transposed:
                 columns = min(group, width - column)
                 transpose_group(filtered, row_count, columns, lines, position * line_pitch, line_pitch)
@@ -340,16 +354,17 @@ def horizontal(
     line_length = (row_count + group - 1) // group * group
     extend(columns, line_length, copies, copy_count, outside, column_pitch, channels)
     step = channels * column_pitch
-    first_pixel = 0
+    first_pixel, line = 0, 0
     while first_pixel < pixel_count:
         count = min(chunk_pixels, pixel_count - first_pixel)
         for pixel in range(0, count, 2):
             for channel in range(channels):
                 filter_pair(
-                    columns, channel * column_pitch, step, line_length, phase + first_pixel + pixel,
+                    columns, channel * column_pitch, step, line_length, line, phase,
                     taps, tap_count, up, down, reference, gains, rounded,
                     chunk, (pixel * channels + channel) * column_pitch, step,
                 )  # fmt: skip
+            line, phase = following(*following(line, phase, up, down), up, down)
         if alpha >= 0:
             divide_by_alpha(chunk, column_pitch, count, line_length, channels, alpha)
         store_chunk(
