@@ -37,7 +37,7 @@ from blurfast.pixels import Pixels, Window
 from blurfast.weights import IDENTITY, MultirateGaussian, Resampler
 from blurfast.window_filter import RowTranslation
 
-_MOST_PACKED_ROWS = 768
+_MOST_PACKED_ROWS = 512
 _BLURRED_TILE_ROWS = 128
 
 

@@ -96,11 +96,16 @@ class Geometry:
 
     @property
     def panel_width(self) -> int:
-        """Elements of a row that the vertical pass filters at a time, so that all rows of the panel stay cached."""
+        """Elements of a row that the vertical pass filters at a time, so that all rows of the panel stay cached.
+
+        Decimation takes many rows for a few results. It waits for the image rather than for the cache, and longer
+        runs of each row are then worth a larger panel.
+        """
         unit = 4 * self.lanes
         if self.weighted:  # a panel holds whole pixels, each with its opacity
             unit = math.lcm(unit, self.channels)
-        return max(1, _PANEL_BYTES // (self.padded_rows * self.itemsize) // unit) * unit
+        fewest_units = 2 if self.vertical.down > 1 else 1
+        return max(fewest_units, _PANEL_BYTES // (self.padded_rows * self.itemsize) // unit) * unit
 
     @property
     def panel_pitch(self) -> int:
