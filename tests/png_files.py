@@ -17,6 +17,10 @@ from blurfast.pixels import Window
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
+ADAM7 = ["1 6 4 6 2 6 4 6", "7 7 7 7 7 7 7 7", "5 6 5 6 5 6 5 6", "7 7 7 7 7 7 7 7",
+         "3 6 4 6 3 6 4 6", "7 7 7 7 7 7 7 7", "5 6 5 6 5 6 5 6", "7 7 7 7 7 7 7 7"]  # fmt: skip
+"""The pass in which each pixel of a square of 8 x 8 is stored, as the standard draws it."""
+
 # ------------------------------------------------------------------------------------------------ plain Python
 
 
@@ -31,6 +35,8 @@ def filtered_row(kind: int, row: bytes, above: bytes, pixel_bytes: int) -> bytes
     def at(values: bytes, index: int) -> int:
         return values[index] if index >= 0 else 0
 
+    if kind == 0:
+        return b"\0" + row
     residuals = [
         (row[i] - predict(kind, at(row, i - pixel_bytes), above[i], at(above, i - pixel_bytes))) % 256
         for i in range(len(row))
@@ -70,6 +76,39 @@ def png(pixels: np.ndarray, kinds: list[int] | None = None, before: bytes = b"",
     return SIGNATURE + header(pixels) + before + chunk(b"IDAT", data) + after + chunk(b"IEND")
 
 
+def packed(samples: np.ndarray, depth: int) -> np.ndarray:
+    """Return rows of samples, shaped (rows, columns, channels), as bytes; the first sample in the highest bits."""
+    rows = samples.reshape(len(samples), -1)
+    if depth == 16:
+        return rows.astype(">u2").view(np.uint8)
+    bits = np.unpackbits(rows.astype(np.uint8)[:, :, np.newaxis], axis=2)[:, :, 8 - depth :]
+    return np.packbits(bits.reshape(len(rows), -1), axis=1)
+
+
+def interlaced_parts(samples: np.ndarray) -> list[np.ndarray]:
+    """Return the images that an interlaced file is made of, without the empty ones."""
+    height, width = samples.shape[:2]
+    square = np.array([row.split() for row in ADAM7], int)
+    number = np.tile(square, (-(-height // 8), -(-width // 8)))[:height, :width]
+    parts = []
+    for each in range(1, 8):
+        rows, columns = (np.flatnonzero((number == each).any(axis=axis)) for axis in (1, 0))
+        if rows.size:
+            parts.append(samples[np.ix_(rows, columns)])
+    return parts
+
+
+def png_of_samples(
+    samples: np.ndarray, depth: int, colour: int, kinds: list[int], *, interlaced: bool = False, before: bytes = b""
+) -> bytes:
+    """Return a file of samples as they are to be stored, whatever they stand for."""
+    filter_bytes = max(1, samples.shape[2] * depth // 8)
+    parts = interlaced_parts(samples) if interlaced else [samples]
+    data = zlib.compress(b"".join(filtered_rows(packed(part, depth), kinds, filter_bytes) for part in parts), 1)
+    head = header(samples, depth=depth, colour=colour, interlacing=int(interlaced))
+    return SIGNATURE + head + before + chunk(b"IDAT", data) + chunk(b"IEND")
+
+
 def chunks_in(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     at = len(SIGNATURE)
     while at < len(data):
@@ -98,6 +137,7 @@ def windows(height: int, width: int, rows: int) -> list[Window]:
 
 def read(source: PngSource, rows: int = 7) -> np.ndarray:
     (spec,) = source.images
+    rows = max(rows, spec.grain.rows)
     pixels = np.zeros((spec.height, spec.width + 1, spec.channels), spec.dtype)  # a ring buffer's rows have gaps
     for window in windows(spec.height, spec.width, rows):
         (task,) = source.read_tasks(0, window, pixels[window.row_start : window.row_stop, : spec.width])

@@ -81,6 +81,28 @@ def test_kernels_agree_with_plain_python(kernels, kind, pixel_bytes, width):
     assert (target[:, row_bytes:] == 77).all()
 
 
+@pytest.mark.parametrize("pixel_bytes", PIXEL_BYTES)
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 10, 33])
+@pytest.mark.parametrize("kinds", [[4] * 9, [4] * 4 + [1] + [4] * 4, [2] + [4] * 8])
+def test_runs_of_rows_with_the_last_filter(kernels, pixel_bytes, width, kinds):
+    row_bytes, pitch = width * pixel_bytes, width * pixel_bytes + 5
+    above, *rows = noise((10, row_bytes, 1), seed=width)[:, :, 0]
+    previous = [above, *rows[:-1]]
+    lines = [
+        filtered_row(kind, row.tobytes(), over.tobytes(), pixel_bytes)
+        for kind, row, over in zip(kinds, rows, previous, strict=True)
+    ]
+    scanlines = np.frombuffer(b"".join(lines), np.uint8)
+    target, bad_row = np.full((9, pitch), 77, np.uint8), np.zeros(1, np.int64)
+    kernels[0](
+        scanlines.ctypes.data, 9, row_bytes, pixel_bytes, above.ctypes.data, target.ctypes.data, pitch,
+        bad_row.ctypes.data,
+    )  # fmt: skip
+    assert bad_row[0] == -1
+    np.testing.assert_array_equal(target[:, :row_bytes], rows)
+    assert (target[:, row_bytes:] == 77).all()
+
+
 def test_paeth_predictor_for_all_kinds_of_neighbours(kernels):
     values = [0, 1, 2, 127, 128, 129, 254, 255]
     triples = np.array([(a, b, c) for a in values for b in values for c in values], np.uint8)
@@ -183,13 +205,48 @@ def test_round_trip(tmp_path, dtype, channels, size, rows):
             np.testing.assert_array_equal(opencv, pixels[:, :, [2, 1, 0, 3][:channels]] if channels > 1 else pixels)
 
 
-@pytest.mark.parametrize("level", [None, 1, 2, 3, 4, 6, 9])
+@pytest.mark.parametrize("level", [None, *range(10)])
 def test_pieces_of_every_level_join(tmp_path, level):
     pixels = smooth((700, 2100, 3))  # 4.4 MB: several pieces in one window
     write_file(tmp_path / "a.png", pixels, 500, level=level)
     assert sum(kind == b"IDAT" for kind, _ in chunks_in((tmp_path / "a.png").read_bytes())) > 4
     np.testing.assert_array_equal(read_file(tmp_path / "a.png", 300), pixels)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[:, :, ::-1], pixels)
+
+
+def photograph() -> np.ndarray:
+    """Return waves with noise, which no match and no run makes smaller."""
+    rows, columns = np.mgrid[:300, :400]
+    waves = 100 + 60 * np.sin(rows / 37) + 60 * np.cos(columns / 51)
+    noisy = waves[:, :, np.newaxis] + np.random.default_rng(0).normal(0, 3, (300, 400, 3))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def drawing() -> np.ndarray:
+    """Return letters and discs, whose parts repeat."""
+    pixels = np.full((300, 400, 3), 255, np.uint8)
+    for index in range(20):
+        centre, colour = (37 * index % 400, 91 * index % 300), (11 * index, 200 - 7 * index, 90)
+        cv2.circle(pixels, centre, 5 + index, colour, -1, cv2.LINE_AA)
+        cv2.putText(pixels, "blur", centre, cv2.FONT_HERSHEY_SIMPLEX, 1, colour, 2, cv2.LINE_AA)
+    return pixels
+
+
+@pytest.mark.parametrize("scene", [photograph, drawing])
+def test_higher_levels_are_never_larger(tmp_path, scene):
+    pixels = scene()
+    sizes = []
+    for level in range(10):
+        write_file(tmp_path / "a.png", pixels, 300, level=level, overwrite=True)
+        sizes.append((tmp_path / "a.png").stat().st_size)
+    write_file(tmp_path / "a.png", pixels, 300, overwrite=True)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[2] == (tmp_path / "a.png").stat().st_size  # the default
+    assert pixels.nbytes < sizes[0] < 1.01 * pixels.nbytes
+    assert sizes[1] < 0.8 * sizes[0]
+    cv2.imwrite(str(tmp_path / "b.png"), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    assert sizes[6] < (tmp_path / "b.png").stat().st_size
+    assert sizes[3] < 0.99 * sizes[2] or sizes[7] < 0.9 * sizes[3]
 
 
 def test_pieces_are_deflated_by_several_threads(tmp_path):
@@ -296,6 +353,7 @@ def test_metadata_is_read(described):
         icc_profile=b"a profile",
         exif=b"II*\0\x08\0\0\0\0\0",
         text={"Title": "café", "Description": "long " * 50, "Author": "Ωmega", "Note": "日本"},
+        others=("sBIT", "bKGD", "prIv"),
     )
 
 
@@ -400,9 +458,9 @@ def test_what_png_cannot_hold(tmp_path, images, fact):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("level", [0, 10, -1])
-def test_levels_are_from_1_to_9(tmp_path, level):
-    with pytest.raises(ValueError, match="level must be"):
+@pytest.mark.parametrize("level", [10, -1])
+def test_levels_are_from_0_to_9(tmp_path, level):
+    with pytest.raises(ValueError, match="png_level is"):
         PngSink(tmp_path / "a.png", [spec_of(SMALL)], level=level)
     assert list(tmp_path.iterdir()) == []
 

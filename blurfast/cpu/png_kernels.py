@@ -1,9 +1,10 @@
 """Kernels of PNG's scanline filters, which store each byte as its difference from a prediction.
 
 The prediction is made of the byte one pixel to the left, the byte above, and the one above to the left. Both
-directions work on small vectors of bytes (the type `Bytes`), with the same predictors. Undoing a filter has to know
-the pixel on the left first, so its vectors are single pixels, which stay in a register from one to the next;
-applying one has the whole row at hand, so its vectors are as long as a register.
+directions work on small vectors of bytes, with the same predictors. Applying a filter has the whole row at hand, so
+its vectors are as long as a register. Undoing one has to know the pixel on the left first, so its vectors are single
+pixels; how long that takes is told by the steps from one pixel to the next. `PAETH` takes the most, and is the
+commonest filter in photographs. So runs of rows with it are undone together, each row one pixel behind the row above.
 
 The entry points, `unfilter` and `filter_rows`, allocate nothing, raise nothing and hold no lock. Positions and
 pitches are in bytes.
@@ -15,12 +16,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.core.extending import intrinsic, register_model
 
+from blurfast.cpu.png_vector_kernels import (
+    ROWS,
+    average,
+    count_of,
+    load_bytes,
+    load_rows,
+    minus,
+    move_down,
+    narrow,
+    paeth,
+    plus,
+    plus_wide,
+    store_bytes,
+    store_rows,
+    sum_of_magnitudes,
+    widen,
+    zeros,
+)
 from blurfast.cpu.simd import read, write
 
 # Inlined by force, since a call that is left would hand on an error status, and with it Numba's runtime.
@@ -29,156 +44,11 @@ OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy", "forcein
 NONE, SUB, UP, AVERAGE, PAETH = range(5)
 FILTER_TYPES = 5
 
+FEWEST_PIXELS = 2 * ROWS
+"""Pixels in a row from which on it pays to undo `ROWS` rows together."""
+
 LONG = 32
 """Bytes in a long vector: widened to 16 bits, as the predictors need it, they fill the largest registers."""
-
-_BYTE = ir.IntType(8)
-_WORD = ir.IntType(16)
-
-
-class Bytes(types.Type):
-    """The Numba type of a few bytes that are worked on together."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        super().__init__(name=f"Bytes({count})")
-
-
-@register_model(Bytes)
-class _BytesModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, numba_type: Bytes) -> None:
-        super().__init__(manager, numba_type, ir.VectorType(_BYTE, numba_type.count))
-
-
-@intrinsic(prefer_literal=True)
-def zeros(typing_context, count):
-    """Return `count` (a literal) zero bytes."""
-    result = Bytes(count.literal_value)
-
-    def generate(context, builder, signature, arguments):
-        return ir.Constant(ir.VectorType(_BYTE, result.count), None)
-
-    return result(count), generate
-
-
-@intrinsic
-def count_of(typing_context, value):
-    """Return the number of bytes in `value`, as a compile-time constant."""
-
-    def generate(context, builder, signature, arguments):
-        return ir.Constant(ir.IntType(64), value.count)
-
-    return types.int64(value), generate
-
-
-@intrinsic
-def load_bytes(typing_context, pointer, index, like):
-    """Load as many bytes as `like` has; no alignment is assumed."""
-
-    def generate(context, builder, signature, arguments):
-        address = builder.gep(arguments[0], [arguments[1]])
-        loaded = builder.load(builder.bitcast(address, arguments[2].type.as_pointer()))
-        loaded.align = 1
-        return loaded
-
-    return like(pointer, types.int64, like), generate
-
-
-@intrinsic
-def store_bytes(typing_context, pointer, index, value):
-    """Store all bytes of `value`."""
-
-    def generate(context, builder, signature, arguments):
-        address = builder.gep(arguments[0], [arguments[1]])
-        builder.store(arguments[2], builder.bitcast(address, arguments[2].type.as_pointer())).align = 1
-        return context.get_dummy_value()
-
-    return types.void(pointer, types.int64, value), generate
-
-
-@intrinsic
-def plus(typing_context, left, right):
-    """Return `left + right`, modulo 256."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.add(*arguments)
-
-    return left(left, right), generate
-
-
-@intrinsic
-def minus(typing_context, left, right):
-    """Return `left - right`, modulo 256."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.sub(*arguments)
-
-    return left(left, right), generate
-
-
-@intrinsic
-def average(typing_context, left, above):
-    """Return the mean of both, rounded down."""
-
-    def generate(context, builder, signature, arguments):
-        wide = ir.VectorType(_WORD, left.count)
-        total = builder.add(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
-        return builder.trunc(builder.lshr(total, _splat(wide, 1)), arguments[0].type)
-
-    return left(left, above), generate
-
-
-@intrinsic
-def paeth(typing_context, left, above, above_left):
-    """Return that one of the three which is nearest to `left + above - above_left`; the first of equals."""
-
-    def generate(context, builder, signature, arguments):
-        wide = ir.VectorType(_WORD, left.count)
-        before, over, corner = (builder.zext(argument, wide) for argument in arguments)
-        # With the estimate e = left + above - corner: e - left, e - above, and e - corner, which is their sum.
-        from_left = builder.sub(over, corner)
-        from_above = builder.sub(before, corner)
-        to_left = _magnitude(builder, from_left)
-        to_above = _magnitude(builder, from_above)
-        to_corner = _magnitude(builder, builder.add(from_left, from_above))
-        smallest = _smaller(builder, to_left, _smaller(builder, to_above, to_corner))
-        nearest = builder.select(builder.icmp_signed("==", smallest, to_above), arguments[1], arguments[2])
-        return builder.select(builder.icmp_signed("==", smallest, to_left), arguments[0], nearest)
-
-    return left(left, above, above_left), generate
-
-
-@intrinsic
-def sum_of_magnitudes(typing_context, value):
-    """Return the sum of the bytes' absolute values, taken as signed."""
-
-    def generate(context, builder, signature, arguments):
-        wide = builder.zext(_magnitude(builder, arguments[0]), ir.VectorType(_WORD, value.count))
-        total = _call_llvm(builder, "vector.reduce.add", _WORD, [wide])
-        return builder.zext(total, ir.IntType(64))
-
-    return types.int64(value), generate
-
-
-def _splat(vector_type: Any, number: int) -> Any:
-    return ir.Constant(vector_type, [number] * vector_type.count)
-
-
-def _magnitude(builder: Any, value: Any) -> Any:
-    """Return the absolute value; that of -128 as a byte is 128 when read as unsigned."""
-    return _call_llvm(builder, "abs", value.type, [value, ir.Constant(ir.IntType(1), 0)])
-
-
-def _smaller(builder: Any, left: Any, right: Any) -> Any:
-    return _call_llvm(builder, "smin", left.type, [left, right])
-
-
-def _call_llvm(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    """Call an LLVM intrinsic that is overloaded by the type of its first argument, a vector of integers."""
-    kind = arguments[0].type
-    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
-    name = f"llvm.{name}.v{kind.count}i{kind.element.width}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
 
 
 @njit(**OPTIONS)
@@ -213,27 +83,84 @@ def add_above(source, start, length, above, above_start, target, target_start):
 def undo_row(filter_type, no_pixel, source, start, length, above, above_start, target, target_start):
     """Undo one of the filters that look to the left, pixel by pixel; `no_pixel` stands left of the first one."""
     step = count_of(no_pixel)
-    left = no_pixel
     index = 0
     if filter_type == SUB:
+        left = no_pixel
         while index < length:
             left = plus(load_bytes(source, start + index, no_pixel), left)
             store_bytes(target, target_start + index, left)
             index += step
     elif filter_type == AVERAGE:
+        left = widen(no_pixel)
         while index < length:
-            prediction = average(left, load_bytes(above, above_start + index, no_pixel))
-            left = plus(load_bytes(source, start + index, no_pixel), prediction)
-            store_bytes(target, target_start + index, left)
+            prediction = average(left, widen(load_bytes(above, above_start + index, no_pixel)))
+            left = plus_wide(widen(load_bytes(source, start + index, no_pixel)), prediction)
+            store_bytes(target, target_start + index, narrow(left))
             index += step
     else:
-        above_left = no_pixel
-        while index < length:
-            over = load_bytes(above, above_start + index, no_pixel)
-            left = plus(load_bytes(source, start + index, no_pixel), paeth(left, over, above_left))
-            above_left = over
-            store_bytes(target, target_start + index, left)
-            index += step
+        undo_paeth(no_pixel, source, start, 0, length, above, above_start, target, target_start)
+
+
+@njit(**OPTIONS)
+def undo_paeth(no_pixel, source, start, first, stop, above, above_start, target, target_start):
+    """Undo `PAETH` in the bytes from `first` to `stop` of a row."""
+    step = count_of(no_pixel)
+    left = above_left = widen(no_pixel)
+    if first > 0:
+        left = widen(load_bytes(target, target_start + first - step, no_pixel))
+        above_left = widen(load_bytes(above, above_start + first - step, no_pixel))
+    index = first
+    while index < stop:
+        over = widen(load_bytes(above, above_start + index, no_pixel))
+        prediction = paeth(left, over, above_left)
+        left = plus_wide(widen(load_bytes(source, start + index, no_pixel)), prediction)
+        above_left = over
+        store_bytes(target, target_start + index, narrow(left))
+        index += step
+
+
+@njit(**OPTIONS)
+def undo_paeth_rows(
+    no_pixel, lane, source, start, pitch, length, above, above_start, target, target_start, target_pitch
+):
+    """Undo `PAETH` in `ROWS` rows, of at least as many pixels.
+
+    At any time, each row is one pixel behind the row above, whose last pixel is thus what it needs to know. `lane` has
+    as many bytes as are loaded and stored for a pixel: at least its own ones. Those behind them belong to the next
+    pixel, which is stored later. Where they would lie beyond the end of the row, the rows are finished one by one.
+    """
+    step = count_of(no_pixel)
+    slant, target_slant = pitch - step, target_pitch - step
+    index = ROWS * step
+    undo_paeth(no_pixel, source, start, 0, index, above, above_start, target, target_start)
+    for row in range(1, ROWS):
+        at, to = start + row * pitch, target_start + row * target_pitch
+        undo_paeth(no_pixel, source, at, 0, index - row * step, target, to - target_pitch, target, to)
+    left = load_rows(target, target_start + index - step, target_slant, lane)
+    before_left = load_rows(target, target_start + index - 2 * step, target_slant, lane)
+    above_left = move_down(load_bytes(above, above_start + index - step, lane), before_left)
+    while index + count_of(lane) <= length:
+        over = move_down(load_bytes(above, above_start + index, lane), left)
+        prediction = paeth(left, over, above_left)
+        left = plus_wide(load_rows(source, start + index, slant, lane), prediction)
+        above_left = over
+        store_rows(target, target_start + index, target_slant, left)
+        index += step
+    undo_paeth(no_pixel, source, start, index, length, above, above_start, target, target_start)
+    for row in range(1, ROWS):
+        at, to = start + row * pitch, target_start + row * target_pitch
+        undo_paeth(no_pixel, source, at, index - row * step, length, target, to - target_pitch, target, to)
+
+
+@njit(**OPTIONS)
+def are_paeth(scanlines, pitch, row, row_count):
+    """Return whether `ROWS` rows from `row` on are filtered by `PAETH`."""
+    if row + ROWS > row_count:
+        return False
+    last = row + ROWS
+    while row < last and read(scanlines, row * pitch) == PAETH:
+        row += 1
+    return row == last
 
 
 def unfilter(scanlines, row_count, row_bytes, pixel_bytes, previous, target, target_pitch, bad_row):
@@ -243,14 +170,19 @@ def unfilter(scanlines, row_count, row_bytes, pixel_bytes, previous, target, tar
     """
     above, above_start = previous, 0
     write(bad_row, 0, -1)
-    for row in range(row_count):
-        start = row * (row_bytes + 1) + 1
-        to = row * target_pitch
+    pitch = row_bytes + 1
+    row = 0
+    while row < row_count:
+        start, to = row * pitch + 1, row * target_pitch
         filter_type = read(scanlines, start - 1)
         if filter_type >= FILTER_TYPES:
             write(bad_row, 0, row)
             return
-        if filter_type == NONE:
+        undone = 1
+        if row_bytes >= FEWEST_PIXELS * pixel_bytes and are_paeth(scanlines, pitch, row, row_count):
+            undone = ROWS
+            undo_block(scanlines, start, pitch, row_bytes, pixel_bytes, above, above_start, target, to, target_pitch)
+        elif filter_type == NONE:
             copy_bytes(scanlines, start, row_bytes, target, to)
         elif filter_type == UP:
             add_above(scanlines, start, row_bytes, above, above_start, target, to)
@@ -266,7 +198,26 @@ def unfilter(scanlines, row_count, row_bytes, pixel_bytes, previous, target, tar
             undo_row(filter_type, zeros(6), scanlines, start, row_bytes, above, above_start, target, to)
         else:
             undo_row(filter_type, zeros(8), scanlines, start, row_bytes, above, above_start, target, to)
-        above, above_start = target, to
+        row += undone
+        above, above_start = target, (row - 1) * target_pitch
+
+
+@njit(**OPTIONS)
+def undo_block(scanlines, start, pitch, row_bytes, pixel_bytes, above, above_start, target, to, target_pitch):
+    """Undo `PAETH` in `ROWS` rows, for any size of a pixel."""
+    rows = scanlines, start, pitch, row_bytes, above, above_start, target, to, target_pitch
+    if pixel_bytes == 1:
+        undo_paeth_rows(zeros(1), zeros(4), *rows)
+    elif pixel_bytes == 2:
+        undo_paeth_rows(zeros(2), zeros(4), *rows)
+    elif pixel_bytes == 3:
+        undo_paeth_rows(zeros(3), zeros(4), *rows)
+    elif pixel_bytes == 4:
+        undo_paeth_rows(zeros(4), zeros(4), *rows)
+    elif pixel_bytes == 6:
+        undo_paeth_rows(zeros(6), zeros(8), *rows)
+    else:
+        undo_paeth_rows(zeros(8), zeros(8), *rows)
 
 
 @njit(**OPTIONS)
@@ -277,9 +228,9 @@ def residual(filter_type, value, left, above, above_left):
     if filter_type == UP:
         return minus(value, above)
     if filter_type == AVERAGE:
-        return minus(value, average(left, above))
+        return minus(value, narrow(average(widen(left), widen(above))))
     if filter_type == PAETH:
-        return minus(value, paeth(left, above, above_left))
+        return minus(value, narrow(paeth(widen(left), widen(above), widen(above_left))))
     return value
 
 

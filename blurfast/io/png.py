@@ -1,9 +1,11 @@
-"""PNG files. `PngSource` and `PngSink` stream 8 and 16-bit images; `is_streamable` tells what is left to Pillow."""
+"""PNG files: `PngSource` reads all of them, `PngSink` writes 8 and 16-bit images."""
 
-from blurfast.io.png_sink import FILTER_ROWS, PngSink
-from blurfast.io.png_source import UNFILTER, NotStreamableError, PngSource, is_streamable
+from blurfast.io.png_deflate import FILTER_ROWS
+from blurfast.io.png_scanlines import UNFILTER
+from blurfast.io.png_sink import PngSink
+from blurfast.io.png_source import PngSource
 
-__all__ = ["KERNELS", "NotStreamableError", "PngSink", "PngSource", "is_streamable"]
+__all__ = ["KERNELS", "PngSink", "PngSource"]
 
 KERNELS = (UNFILTER, FILTER_ROWS)
 """The kernels that reading and writing need."""

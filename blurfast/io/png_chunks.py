@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,22 +16,24 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from blurfast.errors import UnreadableError, UnsupportedError
-from blurfast.io.metadata import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 LARGEST_DIMENSION = 2**31 - 1
 
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
-_DEPTHS = {_GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), _GREY_ALPHA: (8, 16), _RGBA: (8, 16)}
-_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
-_COLOUR_TYPES = {1: _GREY, 2: _GREY_ALPHA, 3: _RGB, 4: _RGBA}
+GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+_DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGBA: (8, 16)}
+_STORED_CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
+_COLOUR_TYPES = {1: GREY, 2: GREY_ALPHA, 3: RGB, 4: RGBA}
 
 _HEADER = struct.Struct(">IIBBBBB")
 _CHUNK_START = struct.Struct(">I4s")
 
-_LARGEST_KEPT = 1 << 26
+LARGEST_KEPT = 1 << 26
 """Bytes of all chunks together that are read into memory, and of what they may unpack to."""
+
+_CHECKED_BYTES = 1 << 16
+"""How much is read at a time of what is only checked."""
 
 _KNOWN_CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
 
@@ -39,7 +41,9 @@ _TRUE_OF_FILTERED = {
     b"bKGD", b"cHRM", b"cICP", b"cLLI", b"gAMA", b"iCCP", b"mDCV", b"pCAL", b"sBIT", b"sCAL", b"sRGB",
 }  # fmt: skip
 
-_BOUND_TO_SAMPLES = {b"bKGD", b"sBIT"}
+_BOUND_TO_SAMPLES = {b"bKGD", b"pCAL", b"sBIT"}
+_BOUND_TO_SIZE = {b"caNv", b"oFFs", b"vpAg"}
+"""They tell where on a larger canvas the image is."""
 
 
 @dataclass(frozen=True)
@@ -76,45 +80,18 @@ class Header:
         return _HEADER.pack(self.width, self.height, self.bit_depth, self.colour_type, 0, 0, self.interlaced)
 
     @property
-    def channels(self) -> int:
-        """Samples per pixel."""
-        return _CHANNELS[self.colour_type]
+    def stored_channels(self) -> int:
+        """Samples per pixel in the file; an index of a palette is one."""
+        return _STORED_CHANNELS[self.colour_type]
 
     @property
-    def alpha(self) -> int | None:
-        """The channel that holds the opacity."""
-        return self.channels - 1 if self.colour_type in (_GREY_ALPHA, _RGBA) else None
+    def filter_bytes(self) -> int:
+        """How far apart the bytes are that the scanline filters compare: a pixel, or one byte of smaller pixels."""
+        return max(1, self.stored_channels * self.bit_depth // 8)
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The samples' type in memory."""
-        return np.dtype(np.uint16 if self.bit_depth == 16 else np.uint8)
-
-    @property
-    def pixel_bytes(self) -> int:
-        """The size of a pixel of whole bytes."""
-        return self.channels * self.bit_depth // 8
-
-    @property
-    def row_bytes(self) -> int:
-        """The size of a row."""
-        return (self.width * self.channels * self.bit_depth + 7) // 8
-
-    @property
-    def scanline_bytes(self) -> int:
-        """The size of a row with the byte before it, which names its filter."""
-        return self.row_bytes + 1
-
-    @property
-    def obstacle(self) -> str | None:
-        """What keeps the rows from being read one by one as they are, if anything does."""
-        if self.interlaced:
-            return "is interlaced"
-        if self.colour_type == _PALETTE:
-            return "has a palette"
-        if self.bit_depth < 8:
-            return f"has {self.bit_depth} bits per sample"
-        return None
+    def row_bytes(self, width: int) -> int:
+        """Return the size of `width` pixels of a row."""
+        return (width * self.stored_channels * self.bit_depth + 7) // 8
 
 
 class Chunk(NamedTuple):
@@ -123,24 +100,26 @@ class Chunk(NamedTuple):
     type: bytes
     data: bytes
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether the chunk is as true of the filtered image as of the original.
-
-        That goes for all that is marked as safe to copy (texts, resolution, Exif and private chunks), and for the
-        colour space and the meaning of the samples. It does not go for the time of the last change, histograms,
-        suggested palettes, animation and signatures.
-        """
-        critical, unsafe = not self.type[0] & 0x20, not self.type[3] & 0x20
-        return not critical and (not unsafe or self.type in _TRUE_OF_FILTERED)
-
     def fits(self, source: Header, target: Header) -> bool:
         """Return whether a chunk that goes with one header may go with the other one."""
         same_samples = (source.bit_depth, source.colour_type) == (target.bit_depth, target.colour_type)
-        same_colours = (source.colour_type & _RGB) == (target.colour_type & _RGB)
+        same_colours = (source.colour_type & RGB) == (target.colour_type & RGB)
         if self.type in _BOUND_TO_SAMPLES:
             return same_samples
+        if self.type in _BOUND_TO_SIZE:
+            return (source.width, source.height) == (target.width, target.height)
         return same_colours or self.type != b"iCCP"
+
+
+def is_kept(chunk_type: bytes) -> bool:
+    """Return whether chunks of a type are as true of the filtered image as of the original.
+
+    That goes for all that is marked as safe to copy (texts, resolution, Exif and private chunks), and for the
+    colour space and the meaning of the samples. It does not go for the time of the last change, histograms,
+    suggested palettes, animation and signatures.
+    """
+    is_critical, is_unsafe = not chunk_type[0] & 0x20, not chunk_type[3] & 0x20
+    return not is_critical and (not is_unsafe or chunk_type in _TRUE_OF_FILTERED)
 
 
 class ChunkReader:
@@ -164,17 +143,15 @@ class ChunkReader:
 
     def read_data(self, chunk_type: bytes, length: int) -> bytes:
         """Return the data of the chunk whose start was just read."""
-        name = chunk_type.decode()
         if self._file.tell() + length > self.file_bytes:
             raise EOFError
         self._read_bytes += length
-        if self._read_bytes > _LARGEST_KEPT:
-            fact = f"its chunks have {self._read_bytes} bytes up to the {name} chunk"
+        if self._read_bytes > LARGEST_KEPT:
+            fact = f"its chunks have {self._read_bytes} bytes up to the {chunk_type.decode()} chunk"
             raise UnsupportedError(fact, path=self._path, remedy="remove the larger ones")
         data = self._read(length)
         self._check(chunk_type, zlib.crc32(data, zlib.crc32(chunk_type)))
-        if chunk_type not in _KNOWN_CRITICAL and not chunk_type[0] & 0x20:
-            raise UnsupportedError(f"needs the unknown chunk {name}", path=self._path, remedy="save it as plain PNG")
+        self._refuse_unknown(chunk_type)
         return data
 
     def read_pieces(self, chunk_type: bytes, length: int, piece_bytes: int) -> Iterator[bytes]:
@@ -187,9 +164,20 @@ class ChunkReader:
             yield piece
         self._check(chunk_type, checksum)
 
+    def check_data(self, chunk_type: bytes, length: int) -> None:
+        """Pass over the data of the chunk whose start was just read, after a check that nothing is wrong with it."""
+        for _ in self.read_pieces(chunk_type, length, _CHECKED_BYTES):
+            pass
+        self._refuse_unknown(chunk_type)
+
     def skip_data(self, length: int) -> None:
         """Pass over the data of the chunk whose start was just read, without a look at it."""
         self._file.seek(length + 4, 1)
+
+    def _refuse_unknown(self, chunk_type: bytes) -> None:
+        if chunk_type not in _KNOWN_CRITICAL and not chunk_type[0] & 0x20:
+            fact = f"needs the unknown chunk {chunk_type.decode()}"
+            raise UnsupportedError(fact, path=self._path, remedy="save it as plain PNG")
 
     def _check(self, chunk_type: bytes, checksum: int) -> None:
         if int.from_bytes(self._read(4), "big") != checksum:
@@ -223,75 +211,3 @@ def write_chunk(file: BinaryIO, chunk_type: bytes, *parts: bytes) -> None:
         file.write(part)
         checksum = zlib.crc32(part, checksum)
     file.write(checksum.to_bytes(4, "big"))
-
-
-def metadata_of(chunks: Iterable[Chunk], path: Path) -> Metadata:
-    """Return what the chunks say in terms that other formats share."""
-    resolution, icc_profile, exif, text = None, None, None, {}
-    text_size = 0
-    for chunk in chunks:
-        try:
-            if chunk.type == b"pHYs":
-                resolution = _parse_resolution(chunk.data)
-            elif chunk.type == b"iCCP":
-                icc_profile = _inflate(chunk.data.split(b"\0", 1)[1][1:])
-            elif chunk.type == b"eXIf":
-                exif = chunk.data
-            elif chunk.type in (b"tEXt", b"zTXt", b"iTXt"):
-                keyword, value = _parse_text(chunk, _LARGEST_KEPT - text_size)
-                text[keyword] = value
-                text_size += len(value)
-        except (zlib.error, struct.error, ValueError, IndexError) as error:
-            raise damaged(f"its {chunk.type.decode()} chunk is damaged", path) from error
-    return Metadata(resolution, icc_profile, exif, text)
-
-
-def chunks_of(metadata: Metadata) -> list[Chunk]:
-    """Return the chunks that say what `metadata` says."""
-    chunks = []
-    if metadata.icc_profile is not None:
-        chunks.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
-    if metadata.resolution is not None:
-        pixels_per_metre = [round(value) for value in metadata.resolution]
-        if all(1 <= value <= LARGEST_DIMENSION for value in pixels_per_metre):
-            chunks.append(Chunk(b"pHYs", struct.pack(">IIB", *pixels_per_metre, 1)))
-    if metadata.exif is not None:
-        chunks.append(Chunk(b"eXIf", metadata.exif))
-    return chunks + _text_chunks(metadata.text)
-
-
-def _parse_resolution(data: bytes) -> tuple[float, float] | None:
-    horizontal, vertical, unit = struct.unpack(">IIB", data)
-    return (float(horizontal), float(vertical)) if unit == 1 else None  # else it is only a ratio
-
-
-def _parse_text(chunk: Chunk, most_bytes: int) -> tuple[str, str]:
-    keyword, value = chunk.data.split(b"\0", 1)
-    if chunk.type == b"tEXt":
-        return keyword.decode("latin-1"), value.decode("latin-1")
-    if chunk.type == b"zTXt":
-        return keyword.decode("latin-1"), _inflate(value[1:], most_bytes).decode("latin-1")
-    compressed, _method = value[:2]
-    _language, _translated_keyword, value = value[2:].split(b"\0", 2)
-    return keyword.decode("latin-1"), (_inflate(value, most_bytes) if compressed else value).decode()
-
-
-def _text_chunks(text: Mapping[str, str]) -> list[Chunk]:
-    chunks = []
-    for keyword, value in text.items():
-        # A keyword has at most 79 letters of Latin-1; a text has no NUL.
-        start = keyword.replace("\0", " ").encode("latin-1", "replace")[:79].strip() or b"Comment"
-        content = value.replace("\0", " ")
-        try:
-            chunks.append(Chunk(b"tEXt", start + b"\0" + content.encode("latin-1")))
-        except UnicodeEncodeError:
-            chunks.append(Chunk(b"iTXt", start + b"\0\0\0\0\0" + content.encode("utf-8", "replace")))
-    return chunks
-
-
-def _inflate(data: bytes, most_bytes: int = _LARGEST_KEPT) -> bytes:
-    inflater = zlib.decompressobj()
-    inflated = inflater.decompress(data, max(most_bytes, 1))  # 0 would be no limit
-    if not inflater.eof:
-        raise ValueError("incomplete, or larger than any sensible profile or text")
-    return inflated

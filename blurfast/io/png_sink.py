@@ -6,45 +6,30 @@ import contextlib
 import dataclasses
 import functools
 import os
-import zlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-from isal import isal_zlib
-from numpy.typing import NDArray
 
-from blurfast.cpu import objects
 from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnsupportedError
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.output import AtomicFile
-from blurfast.io.png_chunks import LARGEST_DIMENSION, SIGNATURE, Chunk, Header, chunks_of, write_chunk
+from blurfast.io.png_chunks import LARGEST_DIMENSION, SIGNATURE, Chunk, Header, write_chunk
+from blurfast.io.png_deflate import DEFAULT_LEVEL, FILTER_ROWS, Deflated, deflate_rows, scratch_pieces
+from blurfast.io.png_metadata import chunks_like, chunks_of
+from blurfast.io.png_options import parse_png_level
 from blurfast.io.png_source import PngSource
 from blurfast.pixels import Pixels, Window
-
-FILTER_ROWS = Kernel("png", "filter_rows", "uint8", "uint8")
-_BEST_FILTER = -1
 
 _PIECE_BYTES = 1 << 20
 _LARGEST_ROW = 1 << 30
 """A row that does not compress has to fit into one chunk."""
 
-_LARGEST_ISAL_LEVEL = 3
-
 _ZLIB_START = b"\x78\x01"
 _EMPTY_FINAL_BLOCK = b"\x03\x00"
 
 _ADLER_MODULUS = 65521
-
-
-class Deflated(NamedTuple):
-    """A piece of the image's deflate stream, with the checksum and length of what it inflates to."""
-
-    data: bytes
-    adler: int
-    length: int
 
 
 class PngSink:
@@ -61,12 +46,21 @@ class PngSink:
     metadata
         What to say about the image where there is no `like`.
     level
-        1 to 3 are ISA-L's levels (all of them fast, 1 by default), 4 to 9 are zlib's.
+        From 0, which does not compress, to 9, the smallest and slowest; see `png_deflate`. 2 by default.
     overwrite
         Whether a file that is there already may be replaced.
 
+    Attributes
+    ----------
+    images
+        The image, as it is written.
+    notices
+        What is not kept, one sentence each.
+
     Raises
     ------
+    TypeError, ValueError
+        If there is no such level.
     UnsupportedError
         If PNG cannot hold such images.
     OutputExistsError, UnwritableError
@@ -84,19 +78,22 @@ class PngSink:
         overwrite: bool = False,
     ) -> None:
         _refuse_unsupported(path, images)
-        self._level = 1 if level is None else level
-        if not 1 <= self._level <= 9:
-            raise ValueError(f"level must be from 1 to 9, not {level}")
+        self._level = DEFAULT_LEVEL if level is None else parse_png_level(level)
         spec = images[0]
-        self.images: Sequence[ImageSpec] = [_streamed(spec)]
+        self.images: Sequence[ImageSpec] = [_streamed(spec, self._level)]
         self._header = Header.of_pixels(spec.height, spec.width, spec.channels, spec.dtype)
+        self._scanline_bytes = 1 + self._header.row_bytes(spec.width)
         self._above = np.zeros((1, spec.width, spec.channels), spec.dtype)
         self._adler = 1
         self._bytes_appended = 0
+        header = self._header
+        chunks, self.notices = (
+            chunks_of(metadata, header) if like is None else chunks_like(like.chunks, like.header, header)
+        )
         self._output = AtomicFile(path, overwrite=overwrite)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._output.abort)
-            self._write_start(chunks_of(metadata) if like is None else _chunks_like(like, self._header))
+            self._write_start(chunks)
             on_failure.pop_all()
 
     @property
@@ -104,19 +101,14 @@ class PngSink:
         """The kernel that its tasks run."""
         return [FILTER_ROWS]
 
-    @property
-    def notices(self) -> list[str]:
-        """There is nothing that the user might not expect."""
-        return []
-
     def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], Deflated]]:
         """Return the tasks that filter and deflate the rows of `window`, about 1 MiB each. Called in order."""
-        rows_per_piece = max(1, _PIECE_BYTES // self._header.scanline_bytes)
+        rows_per_piece = max(1, _PIECE_BYTES // self._scanline_bytes)
         tasks: list[Callable[[], Deflated]] = []
         above = self._above
         for first in range(0, window.rows, rows_per_piece):
             piece = pixels[first : first + rows_per_piece]
-            tasks.append(functools.partial(_deflate_rows, piece, above, self._header, self._level))
+            tasks.append(functools.partial(deflate_rows, piece, above, self._header, self._level))
             above = piece[-1:]
         self._above = above.copy()
         return tasks
@@ -131,9 +123,9 @@ class PngSink:
 
     def commit(self) -> None:
         """Finish the file and move it to its place."""
-        expected = self._header.height * self._header.scanline_bytes
+        expected = self._header.height * self._scanline_bytes
         if self._bytes_appended != expected:
-            rows = self._bytes_appended // self._header.scanline_bytes
+            rows = self._bytes_appended // self._scanline_bytes
             raise ValueError(f"{rows} of {self._header.height} rows were appended")
         with self._output.translated_errors():
             write_chunk(self._output.file, b"IDAT", _EMPTY_FINAL_BLOCK, self._adler.to_bytes(4, "big"))
@@ -179,43 +171,7 @@ def _refuse_unsupported(path: str | os.PathLike[str], images: Sequence[ImageSpec
         raise UnsupportedError(fact, path=path, remedy=remedy)
 
 
-def _streamed(spec: ImageSpec) -> ImageSpec:
+def _streamed(spec: ImageSpec, level: int) -> ImageSpec:
     """Return how the image is written: by whole rows, in any number."""
-    piece_bytes = max(_PIECE_BYTES, spec.row_bytes + 1)
-    # A piece is swapped if need be, filtered and deflated.
-    return dataclasses.replace(spec, grain=Grain(1, spec.width), sequential=False, task_bytes=3 * piece_bytes)
-
-
-def _chunks_like(like: PngSource, header: Header) -> list[Chunk]:
-    return [chunk for chunk in like.chunks if chunk.fits(like.header, header)]
-
-
-def _deflate_rows(rows: Pixels, above: Pixels, header: Header, level: int) -> Deflated:
-    """Return rows, of which the first one is below `above`, as a run of deflate blocks that ends at a whole byte."""
-    scanlines = _filter_rows(_as_stored(rows), _as_stored(above), header)
-    return Deflated(_deflate(scanlines, level), isal_zlib.adler32(scanlines), len(scanlines))
-
-
-def _filter_rows(rows: Pixels, above: Pixels, header: Header) -> NDArray[np.uint8]:
-    (filter_rows,) = objects.load([FILTER_ROWS])
-    scanlines = np.empty(len(rows) * header.scanline_bytes, np.uint8)
-    filter_rows(
-        rows.ctypes.data, rows.strides[0], len(rows), header.row_bytes, header.pixel_bytes, above.ctypes.data,
-        _BEST_FILTER, scanlines.ctypes.data,
-    )  # fmt: skip
-    return scanlines
-
-
-def _deflate(scanlines: NDArray[np.uint8], level: int) -> bytes:
-    if level <= _LARGEST_ISAL_LEVEL:
-        fast = isal_zlib.compressobj(level, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
-        return fast.compress(scanlines) + fast.flush(isal_zlib.Z_SYNC_FLUSH)
-    thorough = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return thorough.compress(scanlines.data) + thorough.flush(zlib.Z_SYNC_FLUSH)
-
-
-def _as_stored(pixels: Pixels) -> NDArray[Any]:
-    """Return pixels with the bytes in PNG's order, and without gaps within a row."""
-    stored = pixels.astype(pixels.dtype.newbyteorder(">"), copy=False)
-    within_row = (stored.shape[2] * stored.itemsize, stored.itemsize)
-    return stored if stored.strides[1:] == within_row else np.ascontiguousarray(stored)
+    task_bytes = scratch_pieces(level) * max(_PIECE_BYTES, spec.row_bytes + 1)
+    return dataclasses.replace(spec, grain=Grain(1, spec.width), sequential=False, task_bytes=task_bytes)
