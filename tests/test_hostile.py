@@ -208,7 +208,7 @@ def test_texts_that_inflate_without_end(tmp_path: Path) -> None:
 
 
 def test_chunks_that_are_large_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blurfast.io.png_chunks._LARGEST_KEPT", 1000)
+    monkeypatch.setattr("blurfast.io.png_chunks.LARGEST_KEPT", 1000)
     texts = chunk(b"tEXt", b"a\0" + bytes(398)) + chunk(b"tEXt", b"b\0" + bytes(398))
     (tmp_path / "in.png").write_bytes(png(SMALL, before=texts))
     PngSource(tmp_path / "in.png").close()

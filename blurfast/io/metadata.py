@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -25,6 +25,12 @@ class Metadata:
     colour_model
         What the channels are where they are neither shades of grey nor RGB, in plain words. Only the format that the
         image comes from can say so.
+    xmp
+        An XMP packet.
+    photoshop
+        Photoshop's image resources, among them what IPTC defines: a run of ``8BIM`` blocks.
+    others
+        What else the format of the image says, which no other format has a place for, in plain words.
     """
 
     resolution: tuple[float, float] | None = None
@@ -32,3 +38,20 @@ class Metadata:
     exif: bytes | None = None
     text: Mapping[str, str] = field(default_factory=dict)
     colour_model: str | None = None
+    xmp: bytes | None = None
+    photoshop: bytes | None = None
+    others: tuple[str, ...] = ()
+
+
+def loss_notices(format_name: str, lost: Iterable[str]) -> list[str]:
+    """Return what is to be said where a format has no place for some of the metadata, once for each kind.
+
+    Examples
+    --------
+    >>> loss_notices("BMP", ["Exif data", "XMP"])
+    ['metadata that are not kept in BMP: Exif data, XMP']
+    >>> loss_notices("BMP", [])
+    []
+    """
+    names = ", ".join(dict.fromkeys(lost))
+    return [f"metadata that are not kept in {format_name}: {names}"] if names else []

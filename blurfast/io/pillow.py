@@ -9,7 +9,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,15 +22,13 @@ from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.output import AtomicFile
+from blurfast.io.pillow_metadata import left_out_images, read_metadata, save_options
 from blurfast.pixels import Pixels, Window
 
 # Those that hold pixels and nothing else: some of Pillow's readers start other programs.
-_READABLE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "QOI", "TGA", "WEBP")
+_READABLE_FORMATS = ("BMP", "GIF", "JPEG", "PPM", "QOI", "TGA", "WEBP")
 
-_METRES_PER_INCH = 0.0254
-_EXIF_PREFIX = b"Exif\0\0"
 _STRIP_BYTES = 1 << 20
-_LARGEST_JPEG_SEGMENT = 65533
 
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError, ArithmeticError,
@@ -71,7 +69,7 @@ _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 
 
 class PillowSource:
-    """An image that Pillow decodes whole: JPEG, WebP, BMP, GIF, and the PNG files that cannot be streamed.
+    """An image that Pillow decodes whole: JPEG, WebP, BMP, GIF and the like.
 
     Palettes become RGB or, with transparency, RGBA; bits become 0 and 255; of an animation, the first frame is
     read. The orientation that Exif may ask for is left to it.
@@ -88,7 +86,7 @@ class PillowSource:
     metadata
         Resolution, colour profile, Exif and texts.
     notices
-        What is left out; nothing so far.
+        What is left out, one sentence each.
 
     Raises
     ------
@@ -105,9 +103,9 @@ class PillowSource:
             _refuse_impossible_size(image, self.path)
             self._size = image.size
             self.images: Sequence[ImageSpec] = [_spec(image, self._mode)]
-            self.metadata = _metadata_of(image)
+            self.metadata = read_metadata(image)
             self._format = image.format or "unknown"
-        self.notices: list[str] = []
+            self.notices = left_out_images(image)
         self.kernels: list[Kernel] = []
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
@@ -150,7 +148,7 @@ class PillowSink:
     images
         The one image: `uint8`, of 1 or 3 channels, or with alpha as the fourth for WebP.
     metadata
-        What to say about the image. BMP keeps the resolution only, WebP profile and Exif.
+        What to say about the image. BMP keeps the resolution only.
     quality
         Of JPEG and WebP, from 1 to 100; 95 by default.
     overwrite
@@ -161,12 +159,12 @@ class PillowSink:
     images
         The image, written by whole rows and kept in memory until the end.
     notices
-        What the user may not expect; nothing so far.
+        What of the metadata is not kept, one sentence each.
 
     Raises
     ------
     UnsupportedError
-        If the format cannot hold such images or metadata.
+        If the format cannot hold such images.
     OutputExistsError, UnwritableError
         As `AtomicFile` does.
     """
@@ -182,8 +180,10 @@ class PillowSink:
     ) -> None:
         self._format = _FORMATS[Path(path).suffix.lower()]
         self._format.refuse_unsupported(path, images)
-        self._options = {**self._format.options(metadata, path), **self._format.quality_options(quality)}
         spec = images[0]
+        saving = save_options(self._format.name, metadata, spec.width, spec.height)
+        self._options = {**saving.options, **self._format.quality_options(quality)}
+        self.notices = saving.notices
         self.images: Sequence[ImageSpec] = [
             dataclasses.replace(
                 spec,
@@ -193,7 +193,6 @@ class PillowSink:
                 held_bytes=spec.height * spec.row_bytes,
             )
         ]
-        self.notices: list[str] = []
         self.kernels: list[Kernel] = []
         self._pixels = np.empty((spec.height, spec.width, spec.channels), np.uint8)
         self._output = AtomicFile(path, overwrite=overwrite)
@@ -250,25 +249,6 @@ class _Format:
         if quality is not None and not 1 <= quality <= 100:
             raise ValueError(f"quality must be from 1 to 100, not {quality}")
         return {"quality": 95 if quality is None else quality} if self.has_quality else {}
-
-    def options(self, metadata: Metadata, path: str | os.PathLike[str]) -> dict[str, Any]:
-        """Return Pillow's options for the metadata that the format has a place for."""
-        options: dict[str, Any] = {}
-        if metadata.resolution is not None and self.name != "WEBP":
-            options["dpi"] = tuple(value * _METRES_PER_INCH for value in metadata.resolution)
-        if self.name == "BMP":
-            return options
-        if metadata.icc_profile is not None:
-            options["icc_profile"] = metadata.icc_profile
-        if metadata.exif is not None:
-            options["exif"] = _EXIF_PREFIX + metadata.exif
-        if self.name == "JPEG":
-            options["comment"] = _comment_of(metadata.text)
-            for name in ("exif", "comment"):
-                if len(options.get(name, b"")) > _LARGEST_JPEG_SEGMENT:
-                    fact = f"JPEG does not hold so much {name} data"
-                    raise UnsupportedError(fact, path=path, remedy="write TIFF or PNG instead")
-        return options
 
 
 _JPEG = _Format("JPEG", (1, 3), largest_side=65500)
@@ -368,27 +348,3 @@ def _copy_pixels(image: Image.Image, target: Pixels) -> None:
         last = min(first + rows_per_strip, image.height)
         strip = np.asarray(image.crop((0, first, image.width, last)))
         target[first:last] = strip.reshape(last - first, image.width, -1)
-
-
-def _metadata_of(image: Image.Image) -> Metadata:
-    info = image.info
-    resolution = None
-    if "dpi" in info and all(value > 0 for value in info["dpi"]):
-        horizontal, vertical = info["dpi"]
-        resolution = float(horizontal) / _METRES_PER_INCH, float(vertical) / _METRES_PER_INCH
-    exif = info.get("exif")
-    text = {}
-    if image.format == "PNG":
-        text = {str(keyword): str(value) for keyword, value in info.items() if isinstance(value, str)}
-    elif isinstance(info.get("comment"), bytes):
-        text = {"Description": info["comment"].decode("utf-8", "replace")}
-    return Metadata(
-        resolution=resolution,
-        icc_profile=info.get("icc_profile"),
-        exif=exif.removeprefix(_EXIF_PREFIX) if exif else None,
-        text=text,
-    )
-
-
-def _comment_of(text: Mapping[str, str]) -> bytes:
-    return text.get("Description", "").encode()
