@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from blurfast.dtypes import FLOAT32_SUMS, FLOAT64_SUMS
+from blurfast.dtypes import FLOAT32_SUMS, FLOAT64_SUMS, SUPPORTED
 
 _FUNCTIONS = (
     ("separable", "vertical"),
@@ -16,6 +16,7 @@ _FUNCTIONS = (
     ("direct", "correlate"),
     ("direct", "correlate_carefully"),
 )
+_IN_FILES = tuple(pixel for pixel in SUPPORTED if pixel != "bool")
 _PNG_FUNCTIONS = ("unfilter", "filter_rows")
 
 
@@ -53,4 +54,7 @@ def all_kernels() -> list[Kernel]:
         for sum_type in sum_types
         for module, function in _FUNCTIONS
     ]
-    return [*filters, *(Kernel("png", function, "uint8", "uint8") for function in _PNG_FUNCTIONS)]
+    levels = [Kernel("halving", "halve", pixel, "float64") for pixel in _IN_FILES]
+    conversions = [Kernel("conversion", "convert", pixel, sum_type) for pixel in _IN_FILES for sum_type in sums[pixel]]
+    png = [Kernel("png", function, "uint8", "uint8") for function in _PNG_FUNCTIONS]
+    return [*filters, *levels, *conversions, *png]

@@ -23,6 +23,8 @@ class TiffKeywords(TypedDict, total=False):
     predictor: str | None
     tile: str | tuple[int, int] | None
     bigtiff: str | bool | None
+    pyramid: bool | None
+    cog: bool | None
 
 
 class TiffOptions(NamedTuple):
@@ -38,12 +40,18 @@ class TiffOptions(NamedTuple):
         Rows and columns of a tile, or ``"strips"``.
     big
         Whether the output is a BigTIFF.
+    pyramid
+        Whether each image comes with smaller versions.
+    cog
+        Whether the output is a cloud-optimised GeoTIFF.
     """
 
     compression: tuple[str, int | None] | None = None
     predictor: int | None = None
     tile: Tile | None = None
     big: bool | None = None
+    pyramid: bool | None = None
+    cog: bool | None = None
 
 
 def parse_predictor(predictor: str) -> int:

@@ -12,13 +12,18 @@ from tifffile import PHOTOMETRIC
 
 from blurfast.errors import UnsupportedError
 from blurfast.io.base import ImageSpec
+from blurfast.io.edits import Edits
 from blurfast.io.tiff_codecs import CODEC_OF_TAG, CODECS, Codec
 from blurfast.io.tiff_layout import UNASSOCIATED_ALPHA, PageLayout
+from blurfast.io.tiff_levels import PageLevels, full_pyramid, halved, possible_exponents
 from blurfast.io.tiff_options import PREDICTOR_NUMBERS, PREDICTORS, TiffOptions
+from blurfast.io.tiff_samples import StoredSamples
 from blurfast.io.tiff_source import TiffSource
 from blurfast.io.tiff_tags import ByteLayout
 
 NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+
+_LEVEL_TILE, _COG_TILE = (256, 256), (512, 512)
 
 _STRIP_BYTES = 1 << 18
 _GREATEST_STRIP_BYTES = 1 << 22
@@ -44,12 +49,102 @@ class OutputPage(NamedTuple):
         Name of the codec, and what it is told.
     stand_in_for
         The input's compression, where the output cannot have it.
+    levels
+        Its smaller versions.
     """
 
     layout: PageLayout
     codec: str
     level: int | None = None
     stand_in_for: str | None = None
+    levels: PageLevels = PageLevels()
+
+
+class OutputPages(NamedTuple):
+    """How all pages will be written, and whether the file is laid out as a cloud-optimised GeoTIFF.
+
+    `notices` holds what the user may not expect of it.
+    """
+
+    pages: list[OutputPage]
+    is_cog: bool
+    notices: list[str]
+
+
+def output_pages(
+    images: Sequence[ImageSpec], like: TiffSource | None, options: TiffOptions, edits: Edits, path: str
+) -> OutputPages:
+    """Return how to write images: as in the input `like`, as far as nothing else is asked for.
+
+    Raises
+    ------
+    ValueError
+        If the images are not those of `like`.
+    UnsupportedError
+        If the codec cannot hold the pixels, or a cloud-optimised GeoTIFF not these images.
+    """
+    layouts = [default_layout(image) for image in images] if like is None else layouts_like(like, images, edits)
+    numbers = range(len(layouts)) if like is None else like.page_numbers
+    is_cog, notices = _is_cog(layouts, like, options, path)
+    pages = []
+    for number, layout, levels in zip(numbers, layouts, _levels(layouts, like, options, is_cog=is_cog), strict=True):
+        own_options = options
+        if is_cog and options.tile is None and not _is_regular(layout.tile):
+            own_options = options._replace(tile=_COG_TILE)
+        pages.append(output_page(layout, own_options, number, path)._replace(levels=levels))
+    return OutputPages(pages, is_cog, notices)
+
+
+def _is_cog(
+    layouts: Sequence[PageLayout], like: TiffSource | None, options: TiffOptions, path: str
+) -> tuple[bool, list[str]]:
+    """Return whether the output is a cloud-optimised GeoTIFF, and what is to be said if it is none any more."""
+    if options.cog is False or not (options.cog or (like is not None and like.is_cog)):
+        return False, []
+    obstacle = _obstacle_to_cog(layouts, options)
+    if obstacle is None:
+        return True, []
+    fact, remedy = obstacle
+    if options.cog:
+        raise UnsupportedError(f"a cloud-optimised GeoTIFF {fact}", path=path, remedy=remedy)
+    return False, [f"the output is no cloud-optimised GeoTIFF, which {fact}"]
+
+
+def _obstacle_to_cog(layouts: Sequence[PageLayout], options: TiffOptions) -> tuple[str, str] | None:
+    """Return why the output cannot be a cloud-optimised GeoTIFF, and what to do."""
+    if len(layouts) != 1:
+        return f"holds one image, not {len(layouts)}", "choose one with --page"
+    if options.tile == "strips":
+        return "consists of tiles", "leave out --tile strips"
+    if layouts[0].planes > 1:
+        return "has interleaved channels, not planes", "interleave the channels of the input first"
+    return None
+
+
+def _levels(
+    layouts: Sequence[PageLayout], like: TiffSource | None, options: TiffOptions, *, is_cog: bool
+) -> list[PageLevels]:
+    """Return the smaller versions of each page: those of the input, or all if they are asked for."""
+    if options.pyramid is False or (options.pyramid is None and not options.cog and like is None):
+        return [PageLevels()] * len(layouts)
+    if options.pyramid or options.cog or like is None:
+        return [PageLevels(full_pyramid(layout.height, layout.width), is_cog) for layout in layouts]
+    return [
+        PageLevels(possible_exponents(levels.exponents, layout.height, layout.width), levels.are_chained or is_cog)
+        for levels, layout in zip(like.levels, layouts, strict=True)
+    ]
+
+
+def level_page(page: OutputPage, exponent: int) -> OutputPage:
+    """Return how a smaller version of a page is written: in tiles, and otherwise alike."""
+    layout = replace(
+        page.layout,
+        height=halved(page.layout.height, exponent),
+        width=halved(page.layout.width, exponent),
+        tile=page.layout.tile or _LEVEL_TILE,
+        rows_per_strip=0,
+    )
+    return page._replace(layout=layout, levels=PageLevels())
 
 
 def output_page(layout: PageLayout, options: TiffOptions, page_number: int, path: str) -> OutputPage:
@@ -105,9 +200,7 @@ def _refuse_predictor(name: str, codec: Codec, layout: PageLayout, page_number: 
 
 def _layout_for(codec: Codec, layout: PageLayout, options: TiffOptions, *, keeps_codec: bool) -> PageLayout:
     """Return the layout of the output: what is asked for, or that of the input, as far as the codec allows."""
-    tile = layout.tile
-    if tile is not None and (tile[0] % 16 or tile[1] % 16):  # some programs break this rule, but many readers need it
-        tile = None
+    tile = layout.tile if _is_regular(layout.tile) else None
     if options.tile is not None:
         tile = None if options.tile == "strips" else options.tile
     return replace(
@@ -118,6 +211,11 @@ def _layout_for(codec: Codec, layout: PageLayout, options: TiffOptions, *, keeps
         predictor=options.predictor or _predictor(codec, layout, keeps_codec=keeps_codec),
         chroma_subsampling=_chroma_subsampling(codec, layout, keeps_codec=keeps_codec),
     )
+
+
+def _is_regular(tile: tuple[int, int] | None) -> bool:
+    """Return whether there are tiles as the format demands: some programs break this rule, but many readers need it."""
+    return tile is not None and tile[0] % 16 == 0 and tile[1] % 16 == 0
 
 
 def _rows_per_strip(codec: Codec, layout: PageLayout) -> int:
@@ -155,8 +253,8 @@ def _chroma_subsampling(codec: Codec, layout: PageLayout, *, keeps_codec: bool) 
     return layout.chroma_subsampling if layout.chroma_subsampling in _CHROMA_SUBSAMPLINGS else (2, 2)
 
 
-def layouts_like(like: TiffSource, images: Sequence[ImageSpec]) -> list[PageLayout]:
-    """Return the layouts of the pages of `like`, with the dtypes of `images`.
+def layouts_like(like: TiffSource, images: Sequence[ImageSpec], edits: Edits) -> list[PageLayout]:
+    """Return the layouts of the pages of `like`, with the dtypes of `images`, and their sizes if these are of a region.
 
     Raises
     ------
@@ -167,12 +265,18 @@ def layouts_like(like: TiffSource, images: Sequence[ImageSpec]) -> list[PageLayo
     remaining = iter(images)
     if len(images) != len(like.images):
         raise ValueError(f"{len(images)} images cannot take over the layout of {len(like.images)}")
-    for layout in like.pages:
-        planes = [next(remaining) for _ in range(layout.planes)]
+    for page in like.pages:
+        planes = [next(remaining) for _ in range(page.planes)]
+        layout = page
+        if edits.region is not None:
+            layout = replace(page, height=edits.region.rows, width=edits.region.columns)
         expected = (layout.height, layout.width, layout.channels)
         if any((plane.height, plane.width, plane.channels) != expected for plane in planes):
             raise ValueError("the images differ in shape from those whose layout they take over")
-        layouts.append(replace(layout, dtype=planes[0].dtype))
+        stored = layout.stored
+        if stored is None and planes[0].dtype != layout.dtype:
+            stored = StoredSamples(layout.bits, layout.stored_photometric, layout.dtype)
+        layouts.append(replace(layout, dtype=planes[0].dtype, stored=stored))
     return layouts
 
 
@@ -203,7 +307,8 @@ def output_byte_layout(
     UnsupportedError
         If a BigTIFF is needed, but not allowed.
     """
-    pixel_bytes = sum(page.layout.pixel_bytes for page in pages)
+    levels = [level_page(page, times) for page in pages for times in page.levels.exponents]
+    pixel_bytes = sum(page.layout.pixel_bytes for page in (*pages, *levels))
     is_compressed = any(page.codec != "none" for page in pages)
     if options.big is False and not is_compressed and pixel_bytes > _CLASSIC_BYTES:
         fact = f"a classic TIFF file cannot hold {pixel_bytes / 1e9:.1f} GB of pixels"

@@ -1,28 +1,39 @@
-"""Which pages of a TIFF file are images of their own: the chain of directories, and what in it is left out."""
+"""Which pages of a TIFF file are to be filtered: the chain of directories, and what in it is left out."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import tifffile
 
 from blurfast.errors import UnreadableError, UnsupportedError
-from blurfast.io.page_selection import PageSelection, page_names
+from blurfast.io.page_selection import PageSelection
 from blurfast.io.positioned import PositionedFile
+from blurfast.io.tiff_levels import PageLevels, sub_directory_exponents
+from blurfast.io.tiff_roles import PageRoles, chain_roles, is_slide, not_kept, slide_roles
+from blurfast.io.tiff_tags import ByteLayout
 
 
 class ChosenPages(NamedTuple):
-    """The pages to be filtered, whether others of the same rank are left out, and what is to be said about it."""
+    """The pages to be filtered, whether others of the same rank are left out, and what is to be said about it.
+
+    `levels` holds what smaller versions of each page there are that can be made anew.
+    """
 
     pages: list[tifffile.TiffPage]
     is_excerpt: bool
     notices: list[str]
+    levels: list[PageLevels]
 
 
-def choose_pages(tiff: tifffile.TiffFile, file: PositionedFile, selection: PageSelection | None) -> ChosenPages:
+def choose_pages(
+    tiff: tifffile.TiffFile, file: PositionedFile, byte_layout: ByteLayout, selection: PageSelection | None
+) -> ChosenPages:
     """Return the selected pages of a file, by default all but smaller versions and masks of others.
+
+    Of slides as scanners write them, these are the pages of full size.
 
     Raises
     ------
@@ -34,24 +45,35 @@ def choose_pages(tiff: tifffile.TiffFile, file: PositionedFile, selection: PageS
     pages = _chained_pages(tiff, file)
     if not pages:
         raise UnreadableError("holds no image", path=file.path, remedy="check where it comes from")
-    if selection is not None:
+    roles = slide_roles(pages) if is_slide(pages[0]) else chain_roles(pages)
+    if selection is None:
+        _refuse_hidden_images(tiff, len(pages), file.path)
+        chosen, is_excerpt, notices = roles.images, False, roles.notices
+    else:
         numbers = selection.of(len(pages), file.path)
-        return ChosenPages([pages[number] for number in numbers], numbers != list(range(len(pages))), [])
-    _refuse_hidden_images(tiff, len(pages), file.path)
-    return _own_images(pages)
+        chosen = [pages[number] for number in numbers]
+        is_excerpt = chosen not in (pages, roles.images)
+        notices = []
+    levels, lost = _levels(chosen, roles, file, byte_layout)
+    return ChosenPages(chosen, is_excerpt, [*notices, *not_kept("image", lost, " in SubIFDs")], levels)
 
 
-def _own_images(pages: list[tifffile.TiffPage]) -> ChosenPages:
-    """Leave out pages that say that they are parts of another one."""
-    smaller = [] if pages[0].is_reduced else [page for page in pages if page.is_reduced]  # some programs mark all pages
-    masks = [] if pages[0].is_mask else [page for page in pages if page.is_mask and page not in smaller]
-    notices = []
-    for kind, left_out in {"smaller version": smaller, "mask": masks}.items():
-        if left_out:
-            names = page_names([page.index for page in left_out])
-            is_one = len(left_out) == 1
-            notices.append(f"{len(left_out)} {kind}{'s' * (not is_one)} ({names}) {'is' if is_one else 'are'} not kept")
-    return ChosenPages([page for page in pages if page not in smaller and page not in masks], False, notices)
+def _levels(
+    pages: Sequence[tifffile.TiffPage], roles: PageRoles, file: PositionedFile, byte_layout: ByteLayout
+) -> tuple[list[PageLevels], list[tifffile.TiffPage]]:
+    """Return the smaller versions of pages, and the page of each SubIFD that is something else."""
+    numbers = {page.index for page in pages}
+    levels, lost = [], []
+    for page in pages:
+        chained = roles.exponents(page, without=numbers)
+        exponents = set(chained)
+        for exponent in sub_directory_exponents(page, file, byte_layout):
+            if exponent is None:
+                lost.append(page)
+            else:
+                exponents.add(exponent)
+        levels.append(PageLevels(tuple(sorted(exponents)), bool(chained)))
+    return levels, lost
 
 
 def _chained_pages(tiff: tifffile.TiffFile, file: PositionedFile) -> list[tifffile.TiffPage]:

@@ -16,16 +16,19 @@ import tifffile
 
 from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnreadableError, UnsupportedError
-from blurfast.io import tiff_tags
 from blurfast.io.base import ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.page_selection import PageSelection, page_names
 from blurfast.io.positioned import PositionedFile
+from blurfast.io.tiff_copies import copied_tags
+from blurfast.io.tiff_directories import DirectoryReader
 from blurfast.io.tiff_layout import PageLayout, page_layout
+from blurfast.io.tiff_levels import is_cog
 from blurfast.io.tiff_limits import check_directories
 from blurfast.io.tiff_pages import choose_pages
 from blurfast.io.tiff_readers import DAMAGE, PageReader, page_reader
 from blurfast.io.tiff_tags import ByteLayout, Tag
+from blurfast.io.tiff_terms import shared_metadata, tag_name
 from blurfast.pixels import Pixels, Window
 
 # What tifffile finds odd is checked below and becomes an error or a notice; without any handler at all, Python would
@@ -37,8 +40,9 @@ class TiffSource:
     """The pages of a TIFF file as images, read segment by segment or row by row.
 
     A page whose channels are stored in separate planes counts as one image per channel. Smaller versions of an image
-    (pyramid levels, reduced pages) and masks are left out, with a notice. Samples with too few bits to calculate with
-    and indices of a palette become pixels as `StoredSamples` says, with a notice.
+    (pyramid levels, reduced pages) are left out, since they can be made anew; so are masks and the labels of slides,
+    with a notice. Samples with too few bits to calculate with and indices of a palette become pixels as `StoredSamples`
+    says, with a notice.
 
     Parameters
     ----------
@@ -53,10 +57,20 @@ class TiffSource:
         What the file holds that is left out or changed, one sentence each.
     pages
         The layout of every page.
+    file_name
+        The file's name without its directory.
     page_numbers
         Their places in the chain of pages.
+    levels
+        The smaller versions of every page that can be made anew.
+    is_cog
+        Whether the file is laid out as a cloud-optimised GeoTIFF.
     byte_layout
         Byte order, and whether the file is a BigTIFF.
+    is_excerpt
+        Whether further pages of the same rank are left out.
+    first_page_tags
+        The tags of the file's first page, which may speak of all pages, whether or not it is to be read.
     metadata
         What the first page says about its image.
 
@@ -70,11 +84,11 @@ class TiffSource:
 
     def __init__(self, path: str | os.PathLike[str], selection: PageSelection | None = None) -> None:
         self.path = os.fspath(path)
+        self.file_name = os.path.basename(self.path)
         self.notices: list[str] = []
         self.kernels: list[Kernel] = []
         self.pages: list[PageLayout] = []
         self.page_numbers: list[int] = []
-        self._tags: list[tuple[Tag, ...]] = []
         self._readers: list[PageReader] = []
         with contextlib.ExitStack() as undo:
             self._file = PositionedFile(self.path)
@@ -84,21 +98,31 @@ class TiffSource:
             check_directories(self._file)
             with _damage_reported(self.path), tifffile.TiffFile(self.path) as tiff:
                 self.byte_layout = ByteLayout(tiff.byteorder, tiff.is_bigtiff)
+                self.is_cog = is_cog(self._file, self.byte_layout)
                 self._add_pages(tiff, selection)
             undo.pop_all()
         self._planes = [(page, plane) for page, layout in enumerate(self.pages) for plane in range(layout.planes)]
         self._images = [self._readers[page].spec for page, _ in self._planes]
 
     def _add_pages(self, tiff: tifffile.TiffFile, selection: PageSelection | None) -> None:
-        pages, is_excerpt, self.notices = choose_pages(tiff, self._file, selection)
+        chosen = choose_pages(tiff, self._file, self.byte_layout, selection)
+        pages, self.is_excerpt, self.notices, self.levels = chosen
         for page in pages:
-            self._add_page(page, is_excerpt=is_excerpt, has_others=len(tiff.pages) > 1)
-        self.metadata: Metadata = tiff_tags.shared_metadata(pages[0], self.pages[0].colour_model)
-        dropped = dict.fromkeys(name for page in pages for name in tiff_tags.dropped_data(page))
-        self.notices += [f"{name} are not kept" for name in dropped]
+            self._add_page(page, has_others=len(tiff.pages) > 1)
+        self._copy_tags(pages, tiff.pages.first)
         self._note_conversions()
 
-    def _add_page(self, page: tifffile.TiffPage, *, is_excerpt: bool, has_others: bool) -> None:
+    def _copy_tags(self, pages: list[tifffile.TiffPage], first_page: tifffile.TiffPage) -> None:
+        directories = DirectoryReader(self._file.read, self._file.size, self.byte_layout)
+        copies = [copied_tags(page, directories) for page in pages]
+        self._tags = [copy.tags for copy in copies]
+        self.first_page_tags = copied_tags(first_page, directories).tags if self.is_excerpt else self._tags[0]
+        self.metadata: Metadata = shared_metadata(self._tags[0], self.byte_layout.order, self.pages[0].colour_model)
+        lost = [name for copy in copies for name in copy.dropped]
+        lost += [f"{tag_name(code)} (damaged)" for code in directories.damaged]
+        self.notices += [f"tags that cannot be kept are left out: {', '.join(dict.fromkeys(lost))}"] if lost else []
+
+    def _add_page(self, page: tifffile.TiffPage, *, has_others: bool) -> None:
         try:
             layout = page_layout(page, self.path)
         except UnsupportedError as error:
@@ -106,12 +130,8 @@ class TiffSource:
                 raise
             remedy = f"{error.remedy}, or choose other pages with --page"
             raise UnsupportedError(error.fact, path=error.path, remedy=remedy) from error
-        stale = _stale_tags(page, layout, is_excerpt=is_excerpt)
-        if not self.pages and tiff_tags.DESCRIPTION in stale:
-            self.notices.append("the description of all images together is not kept, since it no longer fits")
         self.pages.append(layout)
         self.page_numbers.append(page.index)
-        self._tags.append(tiff_tags.copied_tags(page, self._file.read, stale))
         self._readers.append(page_reader(page, layout, self._file, self.byte_layout.order))
 
     def _note_conversions(self) -> None:
@@ -133,7 +153,7 @@ class TiffSource:
         return [layout.description(self.byte_layout) for layout in self.pages]
 
     def tags(self, page: int) -> tuple[Tag, ...]:
-        """Return the tags of a page that outlive a filter, in the byte order of the file."""
+        """Return the tags of a page that can outlive a filter, in the byte order of the file."""
         return self._tags[page]
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
@@ -144,19 +164,6 @@ class TiffSource:
     def close(self) -> None:
         """Release the file. No task runs any more."""
         self._file.close()
-
-
-def _stale_tags(page: tifffile.TiffPage, layout: PageLayout, *, is_excerpt: bool) -> frozenset[int]:
-    """Return the codes of tags that are true of this page in this file only."""
-    stale: set[int] = set()
-    if layout.stored is not None and layout.stored.table is not None:
-        stale |= tiff_tags.VALUE_TAGS
-    if is_excerpt:
-        stale |= tiff_tags.SERIES_TAGS | tiff_tags.KIND_TAGS
-    has_other_shape = is_excerpt or (layout.stored is not None and layout.stored.is_palette)
-    if has_other_shape and tiff_tags.describes_series(page):
-        stale.add(tiff_tags.DESCRIPTION)
-    return frozenset(stale)
 
 
 @contextlib.contextmanager

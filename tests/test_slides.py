@@ -1,0 +1,188 @@
+"""Slides as scanners write them: the image is filtered, its smaller versions follow it, labels are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from blurfast import Gaussian, filter_file, gaussian
+from tests.pyramid_checks import assert_halves, halved, noise, read_chain
+
+BLUR = Gaussian(1)
+APERIO = "Aperio Image Library v12.0.15\n2001x1203 [0,100 2001x1203] (256x256) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990"
+SHAPE = (1203, 2001)
+LABELS = [(387, 463), (512, 300)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "in.tif"
+
+
+def base_image(shape: tuple[int, int] = SHAPE) -> NDArray[np.uint8]:
+    """Return a smooth image, which lossy codecs hardly change."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    waves = [128 + 100 * np.sin(rows / (90 + 40 * channel)) * np.cos(columns / 140) for channel in range(3)]
+    return np.stack(waves, axis=-1).astype(np.uint8)
+
+
+def write_aperio(path: Path, compression: Any, exponents: tuple[int, ...] = (2, 4), **options: Any) -> None:
+    """Write an image, a thumbnail, smaller versions without a mark, a label and a macro image, as Aperio does."""
+    image = base_image()
+    kept: dict[str, Any] = {"photometric": "rgb", "metadata": None, "software": False}
+    tiles = {"tile": (256, 256), "compression": compression, **options}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(image, **kept, **tiles, description=APERIO)
+        writer.write(noise((600, 1000, 3)), **kept, rowsperstrip=16, description=APERIO)
+        for times in exponents:
+            height, width = SHAPE[0] >> times, SHAPE[1] >> times  # rounded down
+            writer.write(noise((height, width, 3)), **kept, **tiles, description=APERIO)
+        writer.write(noise((*LABELS[0], 3)), **kept, rowsperstrip=16, compression="lzw", description="Aperio\nlabel")
+        writer.write(noise((*LABELS[1], 3)), **kept, rowsperstrip=16, subfiletype=9, description="Aperio\nmacro")
+
+
+@pytest.mark.parametrize(
+    ("compression", "options"), [("deflate", {}), ("jpeg", {}), ("jpeg", {"subsampling": (2, 1)}), (33005, {})]
+)
+def test_aperio(path: Path, compression: Any, options: dict[str, Any]) -> None:
+    write_aperio(path, compression, **options)
+    report = filter_file(path, path.with_name("out.tif"), BLUR)
+    assert "3 further images of the slide (pages 1, 4-5) are not kept" in report.notices
+    assert report.pixels == SHAPE[0] * SHAPE[1]
+    with tifffile.TiffFile(path) as before:
+        expected = gaussian(before.pages.first.asarray(), 1, channel_axis=-1)
+    image, quarter, sixteenth = read_chain(path.with_name("out.tif"))
+    smaller = halved(halved(expected))
+    for result, exact in ((image, expected), (quarter, smaller), (sixteenth, halved(halved(smaller)))):
+        error = np.abs(result.astype(int) - exact)
+        assert error.mean() <= 3 if compression == "jpeg" else not error.any()
+    with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
+        assert tiff.pages.first.description == APERIO
+        assert [page.is_reduced for page in tiff.pages] == [False, True, True]
+        assert [page.tile for page in tiff.pages] == [(256, 256)] * 3
+
+
+def test_the_result_of_a_slide_is_taken_for_one_again(path: Path) -> None:
+    write_aperio(path, "deflate", (1, 2, 3))
+    filter_file(path, path.with_name("once.tif"), BLUR)
+    report = filter_file(path.with_name("once.tif"), path.with_name("twice.tif"), BLUR)
+    assert report.notices == ()
+    levels = read_chain(path.with_name("twice.tif"))
+    assert len(levels) == 4
+    assert_halves(levels[0], levels[1])
+
+
+def test_labels_can_be_selected(path: Path) -> None:
+    write_aperio(path, "deflate")
+    filter_file(path, path.with_name("out.tif"), BLUR, page="4-5")
+    label, macro = read_chain(path.with_name("out.tif"))
+    assert (label.shape[:2], macro.shape[:2]) == (LABELS[0], LABELS[1])
+    np.testing.assert_array_equal(label, gaussian(noise((*LABELS[0], 3)), 1, channel_axis=-1))
+
+
+@pytest.mark.parametrize("option", ["pyramid", "cog"])
+def test_slides_become_pyramids_of_other_kinds(path: Path, option: str) -> None:
+    write_aperio(path, "deflate")
+    filter_file(path, path.with_name("out.tif"), BLUR, **{option: True})
+    with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
+        first = tiff.pages.first
+        levels = [page.shape for page in (first.pages if option == "pyramid" else tiff.pages[1:])]
+    assert levels == [(602, 1001, 3), (301, 501, 3), (151, 251, 3)]
+
+
+def test_focal_planes_are_images_of_their_own(path: Path) -> None:
+    kept: dict[str, Any] = {"photometric": "rgb", "metadata": None, "tile": (64, 64), "description": APERIO}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(noise((200, 300, 3), seed=1), **kept)
+        writer.write(noise((90, 100, 3)), photometric="rgb", metadata=None)
+        for seed, shape in ((2, (200, 300, 3)), (3, (100, 150, 3)), (4, (100, 150, 3))):
+            writer.write(noise(shape, seed=seed), **kept)
+    report = filter_file(path, path.with_name("out.tif"), BLUR)
+    assert report.notices == ("1 further image of the slide (page 1) is not kept",)
+    first, first_half, second, second_half = read_chain(path.with_name("out.tif"))
+    np.testing.assert_array_equal(second, gaussian(noise((200, 300, 3), seed=2), 1, channel_axis=-1))
+    assert_halves(first, first_half)
+    assert_halves(second, second_half)
+
+
+def ndpi_tags(magnification: float) -> list[tuple[int, Any, int, Any, bool]]:
+    """Return tags of a Hamamatsu slide, offsets into the file among them."""
+    return [
+        (271, "s", 0, "Hamamatsu", True),
+        (65420, "I", 1, 1, True),
+        (65421, "f", 1, magnification, True),
+        (65427, "s", 0, "reference", True),
+        (65432, "I", 2, (12345, 99), True),
+    ]
+
+
+@pytest.mark.parametrize("compression", [None, "jpeg"])
+def test_hamamatsu(tmp_path: Path, compression: Any) -> None:
+    path = tmp_path / "in.tif"  # with the suffix ndpi, offsets would have 64 bits
+    image = base_image((640, 800))
+    kept: dict[str, Any] = {"photometric": "rgb", "metadata": None, "software": False}
+    with tifffile.TiffWriter(path) as writer:
+        for times in range(3):
+            level = np.ascontiguousarray(image[:: 1 << times, :: 1 << times])
+            strips = {"rowsperstrip": 640 >> times, "compression": compression}
+            writer.write(level, **kept, **strips, extratags=ndpi_tags(20 / 2**times))
+        writer.write(noise((200, 900, 3)), **kept, extratags=ndpi_tags(-1))
+        writer.write(noise((80, 100)), photometric="minisblack", metadata=None, extratags=ndpi_tags(-2))
+    report = filter_file(path, tmp_path / "out.tif", BLUR)
+    assert "2 further images of the slide (pages 3-4) are not kept" in report.notices
+    with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
+        assert [page.shape[:2] for page in tiff.pages] == [(640, 800), (320, 400), (160, 200)]
+        assert not any(65420 <= tag.code < 65536 for page in tiff.pages for tag in page.aspage().tags)
+        expected = gaussian(image, 1, channel_axis=-1)
+        assert np.abs(tiff.pages.first.asarray().astype(int) - expected).max() <= (12 if compression else 0)
+
+
+def test_ventana(path: Path) -> None:
+    iscan: list[tuple[int, Any, int, Any, bool]] = [(700, "B", 8, b"<iScan/>", True)]
+    kept: dict[str, Any] = {"photometric": "rgb", "metadata": None, "extratags": iscan, "software": "ScanOutputManager"}
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        writer.write(noise((300, 100, 3)), **kept, description="Label_Image")
+        writer.write(noise((512, 768, 3)), **kept, tile=(128, 128), description="level=0 mag=40 quality=95")
+        writer.write(noise((256, 384, 3)), **kept, tile=(128, 128), description="level=1 mag=20 quality=95")
+    report = filter_file(path, path.with_name("out.tif"), BLUR)
+    assert report.notices == ("1 further image of the slide (page 0) is not kept",)
+    image, half = read_chain(path.with_name("out.tif"))
+    np.testing.assert_array_equal(image, gaussian(noise((512, 768, 3)), 1, channel_axis=-1))
+    assert_halves(image, half)
+
+
+def test_leica(path: Path) -> None:
+    scn = '<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"><collection/></scn>'
+    kept: dict[str, Any] = {"photometric": "rgb", "metadata": None, "tile": (64, 64)}
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        writer.write(noise((150, 50, 3)), **kept, description=scn)
+        for times in (0, 2):
+            writer.write(noise((800 >> times, 600 >> times, 3)), **kept)
+    report = filter_file(path, path.with_name("out.tif"), BLUR)
+    assert report.notices == ("1 further image of the slide (page 0) is not kept",)
+    image, quarter = read_chain(path.with_name("out.tif"))
+    assert_halves(image, quarter, times=2)
+    with pytest.raises(ValueError, match="page"):
+        filter_file(path, path.with_name("other.tif"), BLUR, page="first")
+
+
+@pytest.mark.parametrize(
+    ("software", "ending"), [("Philips DP v1.0", "<DataObject>huge</DataObject>"), ("PerkinElmer-QPI", "<x/>")]
+)
+def test_descriptions_that_hold_other_images_are_left_out(path: Path, software: str, ending: str) -> None:
+    kept: dict[str, Any] = {"photometric": "rgb", "metadata": None, "tile": (64, 64), "software": software}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(noise((400, 600, 3)), **kept, description=ending)
+        writer.write(noise((200, 300, 3)), **kept)
+        writer.write(noise((90, 110, 3)), photometric="rgb", metadata=None, description="Label")
+    report = filter_file(path, path.with_name("out.tif"), BLUR)
+    is_philips = software.startswith("Philips")
+    assert any("description" in notice for notice in report.notices) == is_philips
+    with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
+        assert len(tiff.pages) == 2
+        assert tiff.pages.first.description == ("" if is_philips else ending)
