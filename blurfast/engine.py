@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from blurfast.editing import EditingFilter, LossCounter
 from blurfast.io.base import Sink, Source
 from blurfast.parallel import run_all
 from blurfast.pixels import Pixels, Window
 from blurfast.planning import OUTPUT_BUFFERS, Plan
+from blurfast.window_filter import WindowFilter
 from blurfast.windows import open_store
 
 _MOST_UNFINISHED = 2
@@ -67,17 +69,23 @@ def filter_stream(
     progress: Progress | None = None,
     *,
     before_commit: Callable[[], None] = lambda: None,
-) -> None:
+) -> list[str]:
     """Filter all images of `source` into `sink`, and complete it, unless `before_commit` raises an exception.
 
     Both are closed in any case. Whatever goes wrong, and on an interrupt, no thread is left and the sink is aborted.
+
+    Returns
+    -------
+    list of str
+        What conversions have lost, one sentence each.
     """
-    total = sum(plan.image.height * plan.image.width for plan in plans)
+    total = sum(plan.area.rows * plan.area.columns for plan in plans)
+    counter = LossCounter()
     try:
         with _Pool(max(plan.threads for plan in plans)) as pool, _OrderedWriter(sink) as writer:
             done = 0
             for image, plan in enumerate(plans):
-                for window in _stream_image(plan, source, sink, image, pool, writer):
+                for window in _stream_image(plan, source, sink, image, pool, writer, counter):
                     done += window.rows * window.columns
                     if progress is not None:
                         progress(done, total)
@@ -85,13 +93,14 @@ def filter_stream(
         before_commit()
         source.close()  # the output may take the place of the input
         sink.commit()
+        return counter.notices
     finally:
         source.close()
         sink.abort()
 
 
 def _stream_image(
-    plan: Plan, source: Source, sink: Sink, image: int, pool: _Pool, writer: _OrderedWriter
+    plan: Plan, source: Source, sink: Sink, image: int, pool: _Pool, writer: _OrderedWriter, counter: LossCounter
 ) -> Iterable[Window]:
     """Filter one image, and yield each window once it is computed."""
     assert plan.bands is not None
@@ -99,7 +108,7 @@ def _stream_image(
     outputs = _OutputBuffers(plan)
     windows = list(plan.windows())
     reading = pool.start(store.read_tasks(windows[0]))
-    with contextlib.closing(plan.window_filter()) as window_filter:
+    with contextlib.closing(_stream_filter(plan, counter)) as window_filter:
         for index, window in enumerate(windows):
             pool.finish(reading)
             if index + 1 < len(windows):
@@ -109,34 +118,46 @@ def _stream_image(
             rows = functools.partial(store.rows, window)
             for tasks in window_filter.stages(window, pixels, first_column, rows, target):
                 pool.finish(pool.start(tasks))
-            segments = pool.start(sink.encode_tasks(image, window, target))
-            outputs.lend(segments)
-            writer.write(image, segments)
+            segments = pool.start(sink.encode_tasks(image, _in_output(window, plan.area), target))
+            outputs.lend(writer.write(image, segments))
             yield window
 
 
+def _stream_filter(plan: Plan, counter: LossCounter) -> WindowFilter:
+    window_filter = plan.window_filter()
+    return window_filter if plan.is_direct else EditingFilter(plan, window_filter, counter)
+
+
+def _in_output(window: Window, area: Window) -> Window:
+    """Return where a window of the image lies in an output that shows `area`."""
+    row, column = area.row_start, area.column_start
+    return Window(
+        window.row_start - row, window.row_stop - row, window.column_start - column, window.column_stop - column
+    )
+
+
 class _OutputBuffers:
-    """A few arrays for windows of the output, each reused once its segments are encoded."""
+    """A few arrays for windows of the output, each reused once its segments are written."""
 
     def __init__(self, plan: Plan) -> None:
         assert plan.bands is not None
         bands, image = plan.bands, plan.image
-        count = min(bands.rows, image.height) * min(bands.columns, image.width) * image.channels
+        count = min(bands.rows, plan.area.rows) * min(bands.columns, plan.area.columns) * image.channels
         self._channels = image.channels
         self._buffers = [np.empty(count, dtype=plan.target_dtype) for _ in range(OUTPUT_BUFFERS)]
-        self._users: list[list[Future[Any]]] = [[] for _ in self._buffers]
+        self._users: list[list[Future[None]]] = [[] for _ in self._buffers]
         self._turn = 0
 
     def take(self, window: Window) -> Pixels:
-        """Return an array for `window`, once the segments of the window before last are encoded."""
+        """Return an array for `window`, once the segments of the window before last are written."""
         self._turn = (self._turn + 1) % OUTPUT_BUFFERS
         wait(self._users[self._turn])
         shape = (window.rows, window.columns, self._channels)
         return self._buffers[self._turn][: window.rows * window.columns * self._channels].reshape(shape)
 
-    def lend(self, users: list[Future[Any]]) -> None:
-        """Keep the array that was taken last until `users` are done."""
-        self._users[self._turn] = users
+    def lend(self, user: Future[None]) -> None:
+        """Keep the array that was taken last until `user` is done."""
+        self._users[self._turn] = [user]
 
 
 class _Pool:
@@ -170,11 +191,18 @@ class _OrderedWriter:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="blurfast-writer")
         self._unfinished: deque[Future[None]] = deque()
 
-    def write(self, image: int, segments: list[Future[Any]]) -> None:
-        """Have the segments of one window written; blocks while two windows wait. Raise what has gone wrong before."""
+    def write(self, image: int, segments: list[Future[Any]]) -> Future[None]:
+        """Have the segments of one window written; blocks while two windows wait. Raise what has gone wrong before.
+
+        Returns
+        -------
+        Future
+            Done when all are written: until then, stored segments are the pixels themselves.
+        """
         while self._unfinished and (self._unfinished[0].done() or len(self._unfinished) == _MOST_UNFINISHED):
             self._unfinished.popleft().result()
         self._unfinished.append(self._executor.submit(self._append, image, segments))
+        return self._unfinished[-1]
 
     def finish(self) -> None:
         """Wait until all is written."""

@@ -10,18 +10,20 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Unpack, get_args
+from typing import Any, Literal, NamedTuple, Unpack, cast, get_args
 
 from blurfast.boundary import Mode
+from blurfast.conversion import Conversion, conversion_of
 from blurfast.dtypes import SUPPORTED
 from blurfast.engine import Progress, filter_stream
 from blurfast.errors import UnsupportedError
 from blurfast.filters import Filter
 from blurfast.io.base import FileSink, FileSource, ImageSpec
 from blurfast.io.changes import refusing_changes
+from blurfast.io.edits import EditKeywords, Edits
+from blurfast.io.output_options import OutputKeywords
 from blurfast.io.page_selection import Pages
 from blurfast.io.registry import open_sink, open_source
-from blurfast.io.tiff_options import TiffKeywords
 from blurfast.planning import Plan, plan_stream
 from blurfast.resources import MEGABYTE, Resources, peak_memory, resident_memory
 from blurfast.transforms import PlanningEffort
@@ -34,6 +36,10 @@ _KERNEL_LOADER_BYTES = 48 * MEGABYTE
 _LOADED_BY_RUNS = ("blurfast.cpu.objects", "blurfast.io.pillow", "blurfast.io.png", "blurfast.io.tiff_sink")
 
 _Path = str | os.PathLike[str]
+
+
+class FileKeywords(EditKeywords, OutputKeywords):
+    """The keywords that choose what an output shows, and how it is stored."""
 
 
 class MemoryShare(NamedTuple):
@@ -94,7 +100,7 @@ def filter_file(
     page: Pages | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    **tiff: Unpack[TiffKeywords],
+    **output: Unpack[FileKeywords],
 ) -> FileReport:
     """Filter an image file of any size into another.
 
@@ -128,6 +134,19 @@ def filter_file(
         Whether an existing output may be replaced.
     progress
         Called with the pixels done and the pixels in all; an exception that it raises cancels the run.
+    region
+        The part of each image to be filtered: column, row, width and height in pixels, as numbers or as text such as
+        ``"10,0,300,200"``. The output shows that part of the whole filtered image, and little more is read.
+    dtype
+        Of the output's samples: uint8, int8, uint16, int16, uint32, int32, float16, float32 or float64; by default the
+        input's. Results are rounded to it and to no other type before.
+    scale
+        How the values of the result become those of `dtype`. ``"none"`` (the default): they stay. ``"full"``: 0 stays
+        0, and the largest value of the input's type becomes the largest of the output's, where that of floats is 1.
+        Two numbers, or text such as ``"0,4095"``: they become the smallest and the largest value of the output's type,
+        0 and 1 for floats, and all others are mapped linearly. An opacity that is not multiplied into the colours is
+        then mapped as with ``"full"``. Integers are rounded half to even. What lies outside their range is clipped, and
+        NaN becomes 0; `FileReport.notices` counts both.
     compression
         Of a TIFF output, such as ``"none"``, ``"deflate"`` or ``"zstd:10"``; by default the input's.
     predictor
@@ -138,6 +157,12 @@ def filter_file(
     bigtiff
         Whether a TIFF output is a BigTIFF: ``"yes"``, ``"no"``, or ``"auto"`` (the default) where the input is one or
         the output may need it.
+    pyramid
+        Whether smaller versions of each image are added to a TIFF output; by default those that the input has.
+    cog
+        Whether a TIFF output is a cloud-optimised GeoTIFF; by default as the input.
+    png_level
+        How hard a PNG output is compressed, from 0, not at all, to 9; by default 2.
 
     Returns
     -------
@@ -162,31 +187,37 @@ def filter_file(
     >>> report.pixels, tifffile.imread(folder / "out.tif").shape
     (90000, (300, 300))
     """
-    _refuse_unknown(tiff)
+    edits, storage = _sorted_out(output)
     started = time.perf_counter()
     resources, process_memory = _limits(threads, max_memory, device_memory)
     with contextlib.ExitStack() as cleanup:
         refuse_change = cleanup.enter_context(refusing_changes(source))
         opened = open_source(source, page=page)
         cleanup.callback(opened.close)
-        images = _images(opened, source, alpha)
-        sink = open_sink(target, images, opened, overwrite=overwrite, **tiff)
+        images = _images(opened, source, alpha, edits)
+        sink = open_sink(
+            target, [image.output for image in images], opened, edits=edits, overwrite=overwrite, **storage
+        )
         cleanup.callback(sink.abort)
-        options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
+        options: dict[str, Any] = {"mode": mode, "cval": cval, "method": method, "backend": backend}
+        options |= {"fft_planning": fft_planning, "region": edits.region}
         plans = _plan_images(filter, images, sink.images, resources, process_memory, source, options)
         _load_kernels(plans, opened, sink)
-        filter_stream(plans, opened, sink, progress, before_commit=refuse_change)
-        notices = (*opened.notices, *sink.notices)
-    pixels = sum(image.height * image.width for image in images)
+        losses = filter_stream(plans, opened, sink, progress, before_commit=refuse_change)
+        notices = (*opened.notices, *sink.notices, *losses)
+    pixels = sum(plan.area.rows * plan.area.columns for plan in plans)
     elapsed = time.perf_counter() - started
     return FileReport(os.fspath(source), os.fspath(target), pixels, elapsed, peak_memory(), tuple(plans), notices)
 
 
-def _refuse_unknown(tiff: TiffKeywords) -> None:
-    """Refuse keywords that do not exist, before anything is opened."""
-    for name in tiff:
-        if name not in TiffKeywords.__annotations__:
+def _sorted_out(output: FileKeywords) -> tuple[Edits, OutputKeywords]:
+    """Return what an output shows, and how it is stored, after a check that all keywords exist."""
+    storage: dict[str, Any] = dict(output)
+    edits = {name: storage.pop(name) for name in EditKeywords.__annotations__ if name in storage}
+    for name in storage:
+        if name not in OutputKeywords.__annotations__:
             raise TypeError(f"filter_file() got an unexpected keyword argument {name!r}")
+    return Edits.parse(**edits), cast(OutputKeywords, storage)
 
 
 def _load_kernels(plans: Sequence[Plan], source: FileSource, sink: FileSink) -> None:
@@ -210,8 +241,11 @@ def plan_file(
     max_memory: int | str | MemoryShare | None = None,
     device_memory: int | str | None = None,
     page: Pages | None = None,
+    **edits: Unpack[EditKeywords],
 ) -> list[Plan]:
     """Return how `filter_file` would filter each image of a file into a copy of its own layout.
+
+    The parameters are those of `filter_file`.
 
     Examples
     --------
@@ -222,11 +256,16 @@ def plan_file(
     >>> plan_file(path, Gaussian(2))[0].halo
     (9, 9)
     """
+    parsed = Edits.parse(**edits)
     resources, process_memory = _limits(threads, max_memory, device_memory)
-    with contextlib.closing(open_source(source, page=page)) as opened:
-        images = _images(opened, source, alpha)
-        options = {"mode": mode, "cval": cval, "method": method, "backend": backend, "fft_planning": fft_planning}
-        return _plan_images(filter, images, images, resources, process_memory, source, options)
+    with refusing_changes(source) as refuse_change, contextlib.closing(open_source(source, page=page)) as opened:
+        images = _images(opened, source, alpha, parsed)
+        options: dict[str, Any] = {"mode": mode, "cval": cval, "method": method, "backend": backend}
+        options |= {"fft_planning": fft_planning, "region": parsed.region}
+        outputs = [image.output for image in images]
+        plans = _plan_images(filter, images, outputs, resources, process_memory, source, options)
+        refuse_change()
+    return plans
 
 
 def share_memory(limit: int, count: int) -> MemoryShare:
@@ -257,8 +296,10 @@ def describe_file(path: _Path) -> list[dict[str, Any]]:
     >>> describe_file(path)[0]["shape"]
     [300, 400, 1]
     """
-    with contextlib.closing(open_source(path)) as opened:
-        return opened.layout_description
+    with refusing_changes(path) as refuse_change, contextlib.closing(open_source(path)) as opened:
+        description = opened.layout_description
+        refuse_change()
+    return description
 
 
 def _limits(
@@ -270,23 +311,32 @@ def _limits(
     return Resources.choose(threads, max_memory, device_memory), None
 
 
-def _images(source: FileSource, path: _Path, alpha: str) -> list[ImageSpec]:
-    """Return the images of a file, after a check that they can be filtered."""
+class _Image(NamedTuple):
+    """An image of a file as it is filtered, as it is written, and what lies between the two."""
+
+    input: ImageSpec
+    output: ImageSpec
+    conversion: Conversion | None
+
+
+def _images(source: FileSource, path: _Path, alpha: str, edits: Edits) -> list[_Image]:
+    """Return the images of a file, after a check that they can be filtered, and contain the region."""
     if alpha not in ALPHA_RULES:
         raise ValueError(f"alpha is {alpha!r}; it must be one of {', '.join(ALPHA_RULES)}")
+    images = []
     for image in source.images:
         if image.dtype.name not in SUPPORTED:
             raise UnsupportedError(
                 f"pixels of type {image.dtype.name} cannot be filtered", path=path, remedy="convert it to float64"
             )
-    if alpha == "independent":
-        return [dataclasses.replace(image, alpha=None) for image in source.images]
-    return list(source.images)
+        filtered = dataclasses.replace(image, alpha=None) if alpha == "independent" else image
+        images.append(_Image(filtered, edits.applied(filtered, path), conversion_of(image, edits)))
+    return images
 
 
 def _plan_images(
     filter: Filter,
-    images: Sequence[ImageSpec],
+    images: Sequence[_Image],
     targets: Sequence[ImageSpec],
     resources: Resources,
     process_memory: int | None,
@@ -295,7 +345,8 @@ def _plan_images(
 ) -> list[Plan]:
     if process_memory is None:
         process_memory = resident_memory() + (0 if "llvmlite" in sys.modules else _KERNEL_LOADER_BYTES)
+    options = {**options, "path": os.fspath(path)}
     return [
-        plan_stream(filter, image, target, resources, process_memory, path=os.fspath(path), **options)
+        plan_stream(filter, image.input, target, resources, process_memory, conversion=image.conversion, **options)
         for image, target in zip(images, targets, strict=True)
     ]

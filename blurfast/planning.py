@@ -16,6 +16,7 @@ import numpy as np
 from blurfast import costs
 from blurfast.boundary import Mode
 from blurfast.choices import Choice, check_options, choose_operation, choose_threads, find_gpu, parse_backend
+from blurfast.conversion import Conversion
 from blurfast.costs import Costs
 from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.separable import even
@@ -24,6 +25,7 @@ from blurfast.filters import Filter
 from blurfast.io.base import ImageSpec
 from blurfast.methods import Gpu, Job, Method, MultirateMethod
 from blurfast.pixels import Window
+from blurfast.regions import Reach, reach
 from blurfast.resources import MEGABYTE, Resources, format_memory
 from blurfast.transforms import PlanningEffort
 from blurfast.window_filter import WindowFilter
@@ -38,6 +40,8 @@ _FEWEST_BAND_ROWS = 256
 _MOST_FILTER_BYTES_KEPT = MEGABYTE // 4
 # What codecs, thread stacks and the allocator took beyond the prediction in runs over many kinds of files.
 _UNPREDICTED_BYTES = 24 * MEGABYTE
+# By how much more the next process may keep resident before it holds any pixels.
+_VARYING_BYTES = 6 * MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Bands:
     Parameters
     ----------
     rows, columns
-        Size of the windows that are written, one after the other in raster order. `columns` is the image's width
-        where whole bands fit into the memory.
+        Size of the windows that are written, one after the other in raster order. `columns` is the width of what is
+        written where whole bands fit into the memory.
     ring_rows
         Rows of the input that are kept at a time while bands pass; 0 where windows are read one by one.
     parts
@@ -79,6 +83,8 @@ class Plan:
     bands: Bands | None = None
     baseline_memory: int = 0
     budget: int | None = None
+    region: Window | None = None
+    conversion: Conversion | None = None
 
     @property
     def image(self) -> ImageSpec:
@@ -88,7 +94,22 @@ class Plan:
     @property
     def target_dtype(self) -> np.dtype[Any]:
         """The dtype that is written."""
-        return self.job.target_dtype
+        return self.job.target_dtype if self.conversion is None else self.conversion.target
+
+    @property
+    def area(self) -> Window:
+        """The part of the image that is filtered."""
+        return self.region or Window(0, self.image.height, 0, self.image.width)
+
+    @property
+    def reach(self) -> Reach:
+        """The pixels that are read."""
+        return reach(self.area, self.image, self.halo, self.mode)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether what the filter returns is written as it is."""
+        return self.region is None and self.conversion is None
 
     @property
     def mode(self) -> Mode:
@@ -111,20 +132,30 @@ class Plan:
         return self.baseline_memory + (self.bands.memory if self.bands else 0)
 
     def kernels(self) -> list[Kernel]:
-        """Return what `window_filter` loads."""
-        return self.operation.kernels()
+        """Return what filtering loads."""
+        return [*self.operation.kernels(), *([] if self.conversion is None else [self.conversion.kernel])]
 
     def window_filter(self) -> WindowFilter:
-        """Return what does the arithmetic."""
-        window = (self.bands.rows, self.bands.columns) if self.bands else (self.image.height, self.image.width)
-        return self.operation.window_filter(self.tile, self.threads, window)
+        """Return what does the arithmetic, in windows that begin at even rows and columns."""
+        return self.operation.window_filter(self.tile, self.threads, self.computed_size)
+
+    @property
+    def computed_size(self) -> tuple[int, int]:
+        """The most rows and columns of a window as it is computed: from even positions to even ones."""
+        if self.bands is None:
+            return self.image.height, self.image.width
+        if self.region is None:
+            return self.bands.rows, self.bands.columns
+        rows, columns = self.bands.rows + self.region.row_start % 2, self.bands.columns + self.region.column_start % 2
+        return even(rows), even(columns)
 
     def windows(self) -> Iterator[Window]:
-        """Yield the windows that are written, in raster order."""
-        rows, columns = (self.bands.rows, self.bands.columns) if self.bands else (self.image.height, self.image.width)
-        for row in range(0, self.image.height, rows):
-            for column in range(0, self.image.width, columns):
-                yield Window(row, min(row + rows, self.image.height), column, min(column + columns, self.image.width))
+        """Yield the windows of the image that are written, in raster order."""
+        area = self.area
+        rows, columns = (self.bands.rows, self.bands.columns) if self.bands else (area.rows, area.columns)
+        for row in range(area.row_start, area.row_stop, rows):
+            for column in range(area.column_start, area.column_stop, columns):
+                yield Window(row, min(row + rows, area.row_stop), column, min(column + columns, area.column_stop))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for JSON."""
@@ -140,6 +171,8 @@ class Plan:
             "threads": self.threads,
             "tile": list(self.tile) if self.tile else None,
             "band": [self.bands.rows, self.bands.columns] if self.bands else None,
+            "region": list(_corner_and_size(self.region)) if self.region else None,
+            "output_dtype": self.target_dtype.name,
             "memory": {**self.bands.parts, "process": self.baseline_memory} if self.bands and self.budget else None,
             "predicted_peak": self.predicted_memory if self.bands and self.budget else None,
             "max_memory": self.budget,
@@ -156,6 +189,11 @@ class Plan:
             f"run        {self.method} on the {self.backend}, {sums} sums, {self.threads} threads"
             + (f", tiles of {self.tile[0]} x {self.tile[1]}" if self.tile else ""),
         ]
+        if self.region:
+            column, row, region_width, region_height = _corner_and_size(self.region)
+            lines.append(f"region     {region_height} x {region_width} pixels from row {row} and column {column} on")
+        if self.conversion:
+            lines.append(f"output     {self.target_dtype.name}, from unrounded {self.job.target_dtype.name} results")
         if self.bands and self.budget:
             kept = f"{self.bands.ring_rows} rows kept" if self.bands.ring_rows else "each with its own halo"
             lines.append(f"stream     windows of {self.bands.rows} x {self.bands.columns} pixels, {kept}")
@@ -181,8 +219,14 @@ def plan_array(
     method: str = "auto",
     fft_planning: PlanningEffort = "measure",
     device_memory: int | None = None,
+    written_dtype: np.dtype[Any] | None = None,
 ) -> Plan:
     """Plan the filtering of an image in memory.
+
+    Parameters
+    ----------
+    written_dtype
+        What the result is rounded to in the end, if that is not `target_dtype`; the weights are exact enough for both.
 
     Raises
     ------
@@ -193,7 +237,7 @@ def plan_array(
     """
     check_options(mode, cval, backend, method, fft_planning)
     plan = _plan_array if filter.memory <= _MOST_FILTER_BYTES_KEPT else _plan_array.__wrapped__
-    job = Job(filter, image, target_dtype, mode, cval, fft_planning)
+    job = Job(filter, image, target_dtype, mode, cval, fft_planning, written_dtype)
     return plan(job, threads, parse_backend(backend)[0], method, costs.load(), find_gpu(backend, device_memory))
 
 
@@ -238,6 +282,8 @@ def plan_stream(
     backend: str = "auto",
     method: str = "auto",
     fft_planning: PlanningEffort = "measure",
+    region: Window | None = None,
+    conversion: Conversion | None = None,
     path: str | None = None,
 ) -> Plan:
     """Plan the filtering of an image that passes through the memory in windows.
@@ -248,6 +294,10 @@ def plan_stream(
         What is read and what is written; their grains decide which windows are possible.
     baseline_memory
         What the process needs before it holds any pixels, in bytes.
+    region
+        The part of `image` that is written. All is decided as for the whole image, so that its pixels are the same.
+    conversion
+        From what the filter returns to what is written.
     path
         The file that an error is about.
 
@@ -261,7 +311,7 @@ def plan_stream(
     plan = plan_array(
         filter,
         image,
-        target.dtype,
+        target.dtype if conversion is None else conversion.filtered,
         resources.threads,
         mode=mode,
         cval=cval,
@@ -269,7 +319,9 @@ def plan_stream(
         method=method,
         fft_planning=fft_planning,
         device_memory=resources.device_memory,
+        written_dtype=None if conversion is None else conversion.target,
     )
+    plan = replace(plan, region=region, conversion=conversion)
     available = resources.max_memory - baseline_memory - _UNPREDICTED_BYTES
     candidates = _candidate_bands(plan, target)
     sized = [_with_memory(bands, plan, target) for bands in candidates]
@@ -283,36 +335,42 @@ def plan_stream(
             path=path,
             remedy=f"use --max-memory {_rounded_up(least)} or more",
         )
-    kind = "bands" if bands.columns == image.width else "blocks"
+    kind = "bands" if bands.ring_rows else "blocks"
     reason = "the largest that fits" if bands is not sized[0] else "large enough to keep all threads busy"
+    plan = replace(plan, bands=bands)
     return replace(
         plan,
-        bands=bands,
-        tile=plan.operation.tile(bands.rows, bands.columns, plan.threads),
+        tile=plan.operation.tile(*plan.computed_size, plan.threads),
         baseline_memory=baseline_memory + _UNPREDICTED_BYTES,
         budget=resources.max_memory,
         choices=(*plan.choices, Choice("windows", f"{kind} of {bands.rows} rows", True, reason)),
     )
 
 
+def _corner_and_size(region: Window) -> tuple[int, int, int, int]:
+    """Return column, row, width and height, the order in which users name them."""
+    return region.column_start, region.row_start, region.columns, region.rows
+
+
 def _rounded_up(count: int) -> str:
     """Return a budget that is certainly enough, as the option takes it."""
-    return f"{math.ceil(count * 1.05 / (16 * MEGABYTE)) * 16}MB"
+    return f"{math.ceil((count + _VARYING_BYTES) / (8 * MEGABYTE)) * 8}MB"
 
 
 def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
     """Return ways to cut the image into windows, the preferred one first."""
-    image, halo = plan.image, plan.halo
+    image, halo, area, reached = plan.image, plan.halo, plan.area, plan.reach
     unit = math.lcm(2, target.grain.rows)
-    preferred = _PREFERRED_BAND_BYTES // max(1, image.row_bytes) // unit * unit
+    preferred = _PREFERRED_BAND_BYTES // max(1, _pixel_bytes(image) * reached.window.columns) // unit * unit
     preferred = max(preferred, -(-plan.operation.least_rows(plan.threads) // unit) * unit)
-    rows = min(max(unit, preferred), -(-image.height // unit) * unit)
+    rows = min(max(unit, preferred), -(-area.rows // unit) * unit)
     candidates = []
     while True:
-        kept = 2 * rows + 2 * halo[0] + image.grain.rows
-        if image.sequential and plan.mode == "wrap":
+        kept = 2 * rows + 2 * halo[0] + image.grain.rows + 2 * (area.row_start % 2)
+        if image.sequential and reached.wraps:
             kept = image.height
-        candidates.append(Bands(rows, image.width, -(-min(kept, image.height) // image.grain.rows) * image.grain.rows))
+        most = image.height if reached.wraps else reached.window.rows
+        candidates.append(Bands(rows, area.columns, -(-min(kept, most) // image.grain.rows) * image.grain.rows))
         if rows == unit:
             break
         rows = max(unit, rows // 2 // unit * unit)
@@ -320,7 +378,7 @@ def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
     is_one_row = unit == target.grain.rows and target.grain.columns < target.width
     if not image.sequential and plan.mode != "wrap" and is_one_row:
         step = math.lcm(2, target.grain.columns)
-        columns = even(image.width)
+        columns = even(area.columns)
         while columns > step:
             columns = max(step, columns // 2 // step * step)
             candidates.append(Bands(unit, columns, 0))
@@ -329,26 +387,39 @@ def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
 
 def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
     """Return `bands` with the memory that they need."""
-    image, threads = plan.image, plan.threads
-    pixel_bytes = image.channels * image.dtype.itemsize
-    output = bands.rows * bands.columns * target.channels * target.dtype.itemsize
+    plan = replace(plan, bands=bands)
+    image, threads, reached, (rows, columns) = plan.image, plan.threads, plan.reach, plan.computed_size
+    output = min(bands.rows, plan.area.rows) * min(bands.columns, plan.area.columns) * _pixel_bytes(target)
     if bands.ring_rows:
-        border = 2 * (plan.halo[0] + image.grain.rows) if plan.mode == "wrap" and bands.ring_rows < image.height else 0
-        source = (bands.ring_rows + border) * image.row_bytes
+        border = 2 * (plan.halo[0] + image.grain.rows) if reached.wraps and bands.ring_rows < image.height else 0
+        source = (bands.ring_rows + border) * reached.window.columns * _pixel_bytes(image)
     else:
-        rows = min(image.height, bands.rows + 2 * plan.halo[0] + 2 * image.grain.rows)
-        columns = min(image.width, bands.columns + 2 * plan.halo[1] + 2 * image.grain.columns)
-        source = 2 * rows * columns * pixel_bytes
-    tiles = plan.operation.memory(bands.rows, bands.columns, threads)
+        read_rows = _most_read(plan.area.row_start, bands.rows, plan.halo[0], image.grain.rows)
+        read_columns = _most_read(plan.area.column_start, bands.columns, plan.halo[1], image.grain.columns)
+        source = 2 * min(image.height, read_rows) * min(image.width, read_columns) * _pixel_bytes(image)
     parts = {
         "input": source,
         "output": OUTPUT_BUFFERS * output,
         "encoded": (OUTPUT_BUFFERS + 1) * output,
         "decoding": _tasks_at_once(image, threads) * image.task_bytes,
         "encoding": _tasks_at_once(target, threads) * target.task_bytes + target.held_bytes,
-        "tiles": tiles,
+        "tiles": plan.operation.memory(rows, columns, threads),
     }
+    if not plan.is_direct:
+        parts["filtered"] = rows * columns * image.channels * plan.job.target_dtype.itemsize
     return replace(bands, parts=parts)
+
+
+def _most_read(first: int, length: int, halo: int, grain: int) -> int:
+    """Return the most rows, or columns, of whole segments that blocks of a length depend on, from `first` on."""
+    margin = halo + 1  # one more for blocks of odd size
+    if first % grain == length % grain == 0:
+        return int(length + 2 * (-(-margin // grain) * grain))
+    return int((length + 2 * (margin + grain - 1)) // grain * grain)
+
+
+def _pixel_bytes(image: ImageSpec) -> int:
+    return image.channels * image.dtype.itemsize
 
 
 def _tasks_at_once(image: ImageSpec, threads: int) -> int:

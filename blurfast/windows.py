@@ -1,7 +1,7 @@
 """The part of a source that is in memory while windows of the output are computed one after the other.
 
-`RowRing` keeps whole rows, each decoded once, and forgets those that no later window needs. `Blocks` reads every
-window with its own halo, for images whose bands of full width are too large.
+`RowRing` keeps rows, each decoded once, and forgets those that no later window needs. `Blocks` reads every window with
+its own halo, for images whose bands of full width are too large.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def open_store(plan: Plan, source: Source, image: int) -> Store:
 
 
 class RowRing:
-    """Full rows in a ring: row ``y`` of the image lies in row ``y % capacity``.
+    """Rows in a ring: row ``y`` of the image lies in row ``y % capacity``, from the first column that is needed on.
 
     With mode ``wrap`` the first rows depend on the last ones; where the ring does not hold the whole image, the rows
-    at both ends are kept beside it.
+    at both ends are kept beside it. Rows of a sequential image that come before a region pass through the ring.
     """
 
     def __init__(self, plan: Plan, source: Source, image: int) -> None:
@@ -53,26 +53,28 @@ class RowRing:
         self._source, self._image, self._spec = source, image, spec
         self._capacity = plan.bands.ring_rows
         self._halo = plan.halo[0]
-        self._next = 0
-        self._wraps = plan.mode == "wrap"
-        self._whole = self._capacity >= spec.height
+        self._reach, wraps = plan.reach
+        self._is_whole = wraps and self._capacity >= spec.height
+        self._next = 0 if self._is_whole else self._reach.row_start
         grain, halo = spec.grain.rows, self._halo
         self._top = self._bottom = 0
-        if self._wraps and not self._whole:
+        if wraps and not self._is_whole:
             self._top = min(-(-(halo + 1) // grain) * grain, spec.height)
             self._bottom = max(0, spec.height - halo) // grain * grain
         border_rows = self._top + (spec.height - self._bottom if self._top else 0)
-        self._pixels = np.empty((self._capacity + border_rows, spec.width, spec.channels), dtype=spec.dtype)
+        self._has_border = border_rows == 0
+        self._pixels = np.empty((self._capacity + border_rows, self._reach.columns, spec.channels), dtype=spec.dtype)
 
     def read_tasks(self, window: Window) -> list[Task]:
         """See `Store.read_tasks`."""
         spec, grain = self._spec, self._spec.grain.rows
         tasks: list[Task] = []
-        if self._next == 0 and self._top:
+        if not self._has_border:
             tasks += self._read(0, self._top, self._capacity)
             if self._bottom < spec.height:
                 tasks += self._read(self._bottom, spec.height, self._capacity + self._top)
-        needed = spec.height if self._wraps and self._whole else window.row_stop + 1 + self._halo
+            self._has_border = True
+        needed = spec.height if self._is_whole else window.row_stop + 1 + self._halo
         stop = min(-(-needed // grain) * grain, spec.height)
         while self._next < stop:
             slot = self._next % self._capacity
@@ -83,18 +85,19 @@ class RowRing:
 
     def _read(self, row_start: int, row_stop: int, slot: int) -> list[Task]:
         target = self._pixels[slot : slot + row_stop - row_start]
-        return self._source.read_tasks(self._image, Window(row_start, row_stop, 0, self._spec.width), target)
+        rows = self._reach._replace(row_start=row_start, row_stop=row_stop)
+        return self._source.read_tasks(self._image, rows, target)
 
     def pixels(self, window: Window) -> tuple[Pixels, int]:
         """See `Store.pixels`."""
-        return self._pixels, 0
+        return self._pixels, self._reach.column_start
 
     def rows(self, window: Window, row_map: IndexMap) -> IndexMap:
         """See `Store.rows`."""
         slots = np.where(row_map == OUTSIDE, OUTSIDE, row_map % self._capacity)
         if self._top:
             above = row_map > window.row_stop + self._halo
-            below = (row_map < window.row_start - self._halo) & (row_map != OUTSIDE)
+            below = (row_map < window.row_start - 1 - self._halo) & (row_map != OUTSIDE)
             slots[above] = self._capacity + self._top + row_map[above] - self._bottom
             slots[below] = self._capacity + row_map[below]
         return slots

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from blurfast.choices import all_gpus
 from blurfast.filters import Convolution, Gaussian
-from blurfast.io.tiff_options import TiffKeywords
+from blurfast.io.output_options import OutputKeywords
 from blurfast.kernel_shapes import SHAPES
 from blurfast.resources import Resources
 from blurfast_cli import options
@@ -52,7 +52,7 @@ def filter_command(filter_class: _FilterClass, *, description: str, examples: It
         limits = Resources.choose(*[values.pop(name) for name in ("threads", "max_memory", "device_memory")])
         jobs = pair_files(paths, out_dir, need_output=not explain)
         if explain:
-            for name in ("overwrite", *TiffKeywords.__annotations__):
+            for name in ("overwrite", *OutputKeywords.__annotations__):
                 del values[name]
             refuse_misuse([job._replace(target=None) for job in jobs], output_format=None, as_json=as_json)
             status = explain_files(jobs, Order(filter, values, limits, backends), rules, console, as_json=as_json)
@@ -137,6 +137,8 @@ gaussian = filter_command(
         "gaussian *.png --out-dir out/ --sigma 5 --jobs 4 --manifest log.jsonl",
         "gaussian - - --sigma 5 < photo.png > blurred.png",
         "gaussian scan.tif edges.tif --sigma 2 --order 0,1",
+        "gaussian huge.tif part.tif --sigma 5 --region 4096,0,1024,1024",
+        "gaussian heights.tif grey.png --sigma 2 --dtype uint8 --scale 0,3000",
         "gaussian huge.tif --sigma 50 --max-memory 512MB --explain",
     ),
 )

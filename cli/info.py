@@ -12,15 +12,18 @@ import click
 from blurfast.errors import BlurfastError
 from blurfast.files import plan_file
 from blurfast.filters import Gaussian
+from blurfast.io.changes import refusing_changes
 from blurfast.io.metadata import Metadata
 from blurfast.io.registry import open_source
 from blurfast.planning import Plan
 from blurfast.resources import format_memory
 from blurfast_cli import options
-from blurfast_cli.batch import Job, Outcome, label_jobs, run_batch
+from blurfast_cli.batch import Job, Outcome, run_batch
 from blurfast_cli.console import Console
 from blurfast_cli.filters import build_filter
+from blurfast_cli.pairing import list_inputs
 from blurfast_cli.plans import group_equal, span_name
+from blurfast_cli.streams import file_of, refuse_misuse
 
 _METRES_PER_INCH = 0.0254
 _LONGEST_TEXT = 60
@@ -57,16 +60,22 @@ _SIGMA = options.Option(
 )
 @click.pass_context
 def info(context: click.Context, /, paths: Sequence[str], sigma: Any, as_json: bool, **limits: Any) -> None:
-    """Show what image files are, and what filtering them would take."""
+    """Show what image files are, and what filtering them would take.
+
+    For FILE, '-' is stdin.
+    """
     filter = build_filter(Gaussian, {"sigma": sigma})
-    jobs = label_jobs([Job(path) for path in paths])
+    jobs = list_inputs(paths)
+    refuse_misuse(jobs, output_format=None, as_json=as_json)
     context.exit(run_batch(jobs, functools.partial(_describe, filter, limits), Console.current(), as_json=as_json))
 
 
 def _describe(filter: Gaussian, limits: dict[str, Any], job: Job) -> Outcome:
-    with contextlib.closing(open_source(job.source)) as source:
-        pages, metadata, notices = source.layout_description, source.metadata, list(source.notices)
-    needs, needs_text = _needs(job.source, filter, limits)
+    with file_of(job.source) as path, refusing_changes(path) as refuse_change:
+        with contextlib.closing(open_source(path)) as source:
+            pages, metadata, notices = source.layout_description, source.metadata, list(source.notices)
+        needs, needs_text = _needs(path, filter, limits)
+        refuse_change()
     record = {"pages": pages, "metadata": _metadata_record(metadata), "notices": notices, filter.name: needs}
     lines = [*_page_lines(pages), *_metadata_lines(metadata), *(_line("note", notice) for notice in notices)]
     return Outcome(

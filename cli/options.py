@@ -12,7 +12,9 @@ import click
 from blurfast.boundary import MODES
 from blurfast.choices import BACKENDS, METHODS
 from blurfast.files import ALPHA_RULES
+from blurfast.io.edits import DTYPES, parse_region, parse_scale
 from blurfast.io.page_selection import PageSelection
+from blurfast.io.png_options import PNG_LEVELS
 from blurfast.io.tiff_options import BIGTIFF_RULES, PREDICTORS, parse_tile
 from blurfast.resources import parse_memory
 from blurfast.transforms import PLANNING_EFFORTS
@@ -24,6 +26,7 @@ class Group(Enum):
 
     FILTER = "Filter options"
     OUTPUT = "Output"
+    STORAGE = "TIFF and PNG outputs"
     BATCH = "Several files"
     RESOURCES = "Resources"
     MESSAGES = "Messages"
@@ -160,9 +163,14 @@ def _check_compression(text: str) -> str:
     return text
 
 
-def _check_page(text: str) -> str:
-    PageSelection.parse(text)
-    return text
+def _checked_by(parse: Callable[[str], Any]) -> Callable[[str], str]:
+    """Return a check that leaves text as it is: what a manifest lists are the user's words."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return check
 
 
 def _check_device(text: str) -> str:
@@ -210,8 +218,14 @@ ALPHA = Option(
 PAGE = Option(
     "--page",
     group=Group.FILTER,
-    type=Checked("N[-M][,...]", _check_page),
+    type=Checked("N[-M][,...]", _checked_by(PageSelection.parse)),
     help="The pages of a TIFF file to filter, counted from 0, such as 0,3-7.  [default: all full-size images]",
+)
+REGION = Option(
+    "--region",
+    group=Group.FILTER,
+    type=Checked("X,Y,W,H", _checked_by(parse_region)),
+    help="The part of each image to filter and write: column, row, width and height in pixels.  [default: all of it]",
 )
 OUT_DIR = Option(
     "--out-dir",
@@ -226,38 +240,73 @@ OVERWRITE = Option(
     is_flag=True,
     help="Replace outputs that exist. OUT may then be IN itself.",
 )
-COMPRESSION = Option(
-    "--compression",
+DTYPE = Option(
+    "--dtype",
     group=Group.OUTPUT,
-    type=Checked("NAME[:LEVEL]", _check_compression),
-    help="Of TIFF outputs, such as none, deflate or zstd:10.  [default: the input's]",
+    type=click.Choice(DTYPES),
+    metavar="NAME",
+    help=f"Type of the samples: {', '.join(DTYPES)}.  [default: the input's]",
 )
-PREDICTOR = Option(
-    "--predictor",
+SCALE = Option(
+    "--scale",
     group=Group.OUTPUT,
-    type=click.Choice(PREDICTORS),
-    help="Of TIFF outputs: which differences are compressed.  [default: the input's]",
-)
-TILE = Option(
-    "--tile",
-    group=Group.OUTPUT,
-    type=Checked("tile", parse_tile),
-    metavar="ROWSxCOLUMNS|strips",
-    help="Of TIFF outputs, such as 256x256.  [default: the input's]",
-)
-BIGTIFF = Option(
-    "--bigtiff",
-    group=Group.OUTPUT,
-    type=click.Choice(BIGTIFF_RULES),
-    default="auto",
-    show_default=True,
-    help="Whether TIFF outputs are BigTIFFs; auto: where the input is one, or the output may need it.",
+    type=Checked("scale", _checked_by(parse_scale)),
+    metavar="none|full|LOW,HIGH",
+    help="How values become those of another type: as they are; from full range to full range; or from between two "
+    "numbers to the full range. Floats range from 0 to 1.  [default: none]",
 )
 FORMAT = Option(
     "--format",
     group=Group.OUTPUT,
     type=click.Choice(["png", "tiff"]),
     help="Of an image on stdout, where OUT is '-'.  [default: the input's]",
+)
+COMPRESSION = Option(
+    "--compression",
+    group=Group.STORAGE,
+    type=Checked("NAME[:LEVEL]", _check_compression),
+    help="Of TIFF outputs, such as none, deflate or zstd:10.  [default: the input's]",
+)
+PREDICTOR = Option(
+    "--predictor",
+    group=Group.STORAGE,
+    type=click.Choice(PREDICTORS),
+    help="Of TIFF outputs: which differences are compressed.  [default: the input's]",
+)
+TILE = Option(
+    "--tile",
+    group=Group.STORAGE,
+    type=Checked("tile", parse_tile),
+    metavar="ROWSxCOLUMNS|strips",
+    help="Of TIFF outputs, such as 256x256.  [default: the input's]",
+)
+BIGTIFF = Option(
+    "--bigtiff",
+    group=Group.STORAGE,
+    type=click.Choice(BIGTIFF_RULES),
+    default="auto",
+    show_default=True,
+    help="Whether TIFF outputs are BigTIFFs; auto: where the input is one, or the output may need it.",
+)
+PYRAMID = Option(
+    "--pyramid/--no-pyramid",
+    group=Group.STORAGE,
+    default=None,
+    help="Add smaller versions of each image to TIFF outputs.  [default: as in the input]",
+)
+COG = Option(
+    "--cog/--no-cog",
+    group=Group.STORAGE,
+    default=None,
+    help="Write TIFF outputs as cloud-optimised GeoTIFFs: tiles, smaller versions, directories first.  "
+    "[default: as the input]",
+)
+PNG_LEVEL = Option(
+    "--png-level",
+    group=Group.STORAGE,
+    type=click.IntRange(PNG_LEVELS.start, PNG_LEVELS.stop - 1),
+    metavar="N",
+    help="Of PNG outputs: how hard they are compressed, from 0, not at all, to 9.  [default: 2]",
 )
 JOBS = Option(
     "--jobs",
@@ -372,8 +421,9 @@ DEBUG = Option(
 )
 
 FILTER_OPTIONS = (
-    *(MODE, CVAL, ALPHA, PAGE),
-    *(OUT_DIR, OVERWRITE, COMPRESSION, PREDICTOR, TILE, BIGTIFF, FORMAT),
+    *(MODE, CVAL, ALPHA, PAGE, REGION),
+    *(OUT_DIR, OVERWRITE, DTYPE, SCALE, FORMAT),
+    *(COMPRESSION, PREDICTOR, TILE, BIGTIFF, PYRAMID, COG, PNG_LEVEL),
     *(JOBS, SKIP_EXISTING, KEEP_GOING, MANIFEST),
     *(BACKEND, DEVICE, DEVICE_MEMORY, METHOD, FFT_PLANNING, THREADS, MAX_MEMORY),
     *(EXPLAIN, JSON, QUIET, DEBUG),

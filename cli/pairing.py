@@ -6,7 +6,6 @@ import os
 import sys
 import unicodedata
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,8 +31,7 @@ def pair_files(paths: Sequence[str], out_dir: str | None, *, need_output: bool =
     """
     if out_dir is None and len(paths) == 2:
         return label_jobs([Job(paths[0], paths[1])])
-    if paths.count(STREAM) > 1:
-        _refuse("stdin can be read only once")
+    inputs = list_inputs(paths)
     if out_dir is not None:
         if STREAM in paths:
             _refuse("stdin has no name for an output in --out-dir; give IN and OUT")
@@ -41,6 +39,19 @@ def pair_files(paths: Sequence[str], out_dir: str | None, *, need_output: bool =
     if need_output:
         missing = "OUT is missing" if len(paths) == 1 else "several inputs need --out-dir"
         _refuse(f"{missing}; give IN and OUT, or inputs and --out-dir")
+    return inputs
+
+
+def list_inputs(paths: Sequence[str]) -> list[Job]:
+    """Return the inputs that the paths of a command line stand for, where there are no outputs.
+
+    Raises
+    ------
+    click.UsageError
+        If stdin is to be read twice.
+    """
+    if paths.count(STREAM) > 1:
+        _refuse("stdin can be read only once")
     return label_jobs([Job(path) for path in paths])
 
 
@@ -48,8 +59,8 @@ def refuse_collisions(jobs: Sequence[Job], *, overwrite: bool, manifest: str | N
     """Refuse outputs that would replace each other, an input or the manifest.
 
     Files are told apart by what they are, not by their names: symbolic and hard links to a file are that file. Names
-    of files that do not exist yet are the same if they are so after Unicode normalisation, as on macOS, or if they
-    differ in case only and the file system does not see that.
+    are the same if they are so after Unicode normalisation, as on macOS, or if they differ in case only and the file
+    system does not see that.
 
     Parameters
     ----------
@@ -63,21 +74,23 @@ def refuse_collisions(jobs: Sequence[Job], *, overwrite: bool, manifest: str | N
     click.UsageError
         If there is a collision.
     """
-    inputs = {_place(job.source): job.source for job in jobs if os.path.exists(job.source) and job.source != STREAM}
-    outputs = _Outputs()
+    inputs, outputs = _Files(), _Files()
+    for job in jobs:
+        if job.source != STREAM and os.path.exists(job.source):
+            inputs.add(job.source, job)
     for job in jobs:
         if job.target is None or job.target == STREAM:
             continue
-        place = _place(job.target)
-        if (other := outputs.add(place, job)) is not None:
+        if (other := outputs.find(job.target)) is not None:
             _refuse(f"{other.source} and {job.source} would both become {job.target}{_REMEDY}")
-        if place not in inputs:
+        outputs.add(job.target, job)
+        if (replaced := inputs.find(job.target)) is None:
             continue
-        if job.source == STREAM or place != _place(job.source):
-            _refuse(f"the output of {job.source} would replace the input {inputs[place]}{_REMEDY}")
+        if inputs.find(job.source) is not replaced:
+            _refuse(f"the output of {job.source} would replace the input {replaced.source}{_REMEDY}")
         if not overwrite:
             _refuse(f"the output {job.target} is the input itself; use --overwrite to replace it")
-    if manifest is not None and (_place(manifest) in inputs or outputs.find(_place(manifest)) is not None):
+    if manifest is not None and any(files.find(manifest) is not None for files in (inputs, outputs)):
         _refuse(f"the manifest {manifest} is an input or an output, too; give it another name")
 
 
@@ -104,58 +117,49 @@ def _refuse(fact: str) -> NoReturn:
     raise click.UsageError(fact, click.get_current_context())
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a file is, or will be: equal for all names of the same file.
+class _Files:
+    """The inputs or the outputs of a batch, found by any name of theirs."""
 
-    A file that exists is told by its device and number, and has no name. One that does not is told by the place of its
-    directory and its name.
+    def __init__(self) -> None:
+        self._by_identity: dict[Hashable, Job] = {}
+        self._by_folded_path: dict[str, Job] = {}
+
+    def add(self, path: str, job: Job) -> None:
+        """Add a file of a job."""
+        path = os.path.realpath(path)
+        self._by_identity.setdefault(_identity(path), job)
+        self._by_folded_path.setdefault(_folded(path), job)
+
+    def find(self, path: str) -> Job | None:
+        """Return the first job with this file."""
+        path = os.path.realpath(path)
+        if (job := self._by_identity.get(_identity(path))) is not None:
+            return job
+        # Not every file system gives all spellings of a name the same number.
+        job = self._by_folded_path.get(_folded(path))
+        return job if job is not None and ignores_case(os.path.dirname(path)) else None
+
+
+def _identity(path: str) -> Hashable:
+    """Return what a file is told by, or will be: equal for all its names, as far as the file system tells.
+
+    A file that exists is told by its device and number; one that does not by the identity of its directory and its
+    name.
     """
-
-    identity: Hashable
-    name: str = ""
-    directory: str = field(default="", compare=False)
-
-    @property
-    def folded(self) -> Hashable:
-        """What is equal where names may be the same on some file systems."""
-        return self.identity, self.name.casefold()
-
-
-def _place(path: str) -> _Place:
-    path = os.path.realpath(path)
     try:
         status = os.stat(path)
     except OSError:
         directory, name = os.path.split(path)
         if directory == path:  # the root of a drive that is not there
-            return _Place(os.path.normcase(path))
-        return _Place(_place(directory), unicodedata.normalize("NFC", name), directory)
+            return os.path.normcase(path)
+        return _identity(directory), unicodedata.normalize("NFC", name)
     # Not every file system of Windows numbers its files.
-    return _Place((status.st_dev, status.st_ino) if status.st_ino else os.path.normcase(path))
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.normcase(path)
 
 
-class _Outputs:
-    """The outputs of a batch, found by their places."""
-
-    def __init__(self) -> None:
-        self._by_name: dict[Hashable, Job] = {}
-        self._by_folded_name: dict[Hashable, Job] = {}
-
-    def add(self, place: _Place, job: Job) -> Job | None:
-        """Add an output, or return the job that has the same."""
-        if (other := self.find(place)) is not None:
-            return other
-        self._by_name[place] = job
-        self._by_folded_name[place.folded] = job
-        return None
-
-    def find(self, place: _Place) -> Job | None:
-        """Return the job with this output."""
-        if place in self._by_name:
-            return self._by_name[place]
-        other = self._by_folded_name.get(place.folded)
-        return other if other is not None and ignores_case(place.directory) else None
+def _folded(path: str) -> str:
+    """Return what is equal for paths that may be the same on some file systems."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def ignores_case(directory: str) -> bool:

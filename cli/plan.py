@@ -15,9 +15,11 @@ from blurfast.planning import Plan
 from blurfast.resources import format_memory, parse_memory
 from blurfast.transforms import Transform, largest_transform
 from blurfast_cli import options
-from blurfast_cli.batch import Job, Outcome, label_jobs, run_batch
+from blurfast_cli.batch import Job, Outcome, run_batch
 from blurfast_cli.console import Console
 from blurfast_cli.filters import build_filter
+from blurfast_cli.pairing import list_inputs
+from blurfast_cli.streams import file_of, refuse_misuse
 
 # cuFFT takes a work area of about the size of a spectrum.
 _CUFFT_WORK_SPECTRA = 1
@@ -63,16 +65,18 @@ def plan(
 
     For the CPU, and with --device-memory for a GPU (from a model; none is used): the transform that is best for the
     first image, its buffers, the tile that it yields and the share of its points that is lost to the overlap, and the
-    largest transform that fits into the memory.
+    largest transform that fits into the memory. For FILE, '-' is stdin.
     """
     filter = build_filter(Convolution, {"kernel": kernel})
-    jobs = label_jobs([Job(path) for path in paths])
+    jobs = list_inputs(paths)
+    refuse_misuse(jobs, output_format=None, as_json=as_json)
     describe = functools.partial(_describe, filter, device_memory, limits)
     context.exit(run_batch(jobs, describe, Console.current(), as_json=as_json))
 
 
 def _describe(filter: Convolution, device_memory: int | None, limits: dict[str, Any], job: Job) -> Outcome:
-    planned = plan_file(job.source, filter, method="fft", alpha="independent", **limits)[0]
+    with file_of(job.source) as path:
+        planned = plan_file(path, filter, method="fft", alpha="independent", **limits)[0]
     assert planned.budget is not None
     records = {"cpu": _record(planned, planned.budget, 0)}
     if device_memory is not None:

@@ -278,13 +278,15 @@ def test_help_fits_into_80_columns(arguments: list[str]) -> None:
 
 def test_help_groups_options_and_shows_examples() -> None:
     lines = run("gaussian", "--help").stdout.splitlines()
-    headings = ["Filter options:", "Output:", "Several files:", "Resources:", "Messages:", "Examples:"]
+    headings = ["Filter options:", "Output:", "TIFF and PNG outputs:", "Several files:"]
+    headings += ["Resources:", "Messages:", "Examples:"]
     assert [line for line in lines if line in headings] == headings
     options = {line.split()[0] for line in lines if line.startswith("  --")}
     assert options == {
         *("--sigma", "--order", "--truncate", "--tolerance", "--mode", "--cval", "--alpha", "--page"),
         *("--out-dir", "--overwrite", "--compression", "--format", "--backend", "--method", "--fft-planning"),
-        *("--predictor", "--tile", "--bigtiff"),
+        *("--region", "--dtype", "--scale"),
+        *("--predictor", "--tile", "--bigtiff", "--pyramid", "--cog", "--png-level"),
         *("--jobs", "--skip-existing", "--keep-going", "--manifest"),
         *("--device", "--device-memory"),
         *("--threads", "--max-memory"),

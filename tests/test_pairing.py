@@ -45,6 +45,19 @@ def test_names_that_differ_in_case_only(
     assert sorted(os.listdir(tmp_path / "out")) == sorted([first, second])
 
 
+def test_an_input_is_found_by_another_spelling(
+    images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where both spellings of the same file have numbers of their own, as in user space on Linux."""
+    monkeypatch.setattr(pairing, "ignores_case", lambda _: True)
+    (tmp_path / "deep").mkdir()
+    other = write_tiff(tmp_path / "deep" / "A.TIF")
+    done = run("gaussian", other, images[0], "--out-dir", tmp_path, *SIGMA, "--overwrite")
+    assert_refused(done, 2, f"the output of {other} would replace the input {images[0]}")
+    done = run("gaussian", images[0], tmp_path / "A.tif", *SIGMA)
+    assert_refused(done, 2, f"the output {tmp_path / 'A.tif'} is the input itself; use --overwrite to replace it")
+
+
 def test_whether_a_file_system_ignores_case_is_found_out(tmp_path: Path) -> None:
     (tmp_path / "name").touch()
     truth = (tmp_path / "NAME").exists()
@@ -105,6 +118,43 @@ def test_missing_inputs_collide_with_nothing(images: list[Path], tmp_path: Path)
     assert done.status == 1
     assert "no such file" in done.stderr
     assert "1 done, 1 failed" in done.stderr
+
+
+@posix_only
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_input_and_output_may_be_names_of_the_same_file(
+    images: list[Path], tmp_path: Path, link: Callable[[Path, Path], None], *, swapped: bool
+) -> None:
+    original = write_tiff(tmp_path / "original.tif", (40, 60))
+    assert original.read_bytes() == images[0].read_bytes()
+    name = tmp_path / "name.tif"
+    link(images[0], name)
+    source, target = (name, images[0]) if swapped else (images[0], name)
+    assert run("gaussian", source, target, *SIGMA, "--overwrite").status == 0
+    assert_blurred(original, target)
+    assert name.is_symlink() == (link is os.symlink)
+    if link is os.link:  # each name is a file of its own now, and the other's is untouched
+        assert source.read_bytes() == original.read_bytes()
+
+
+@posix_only
+def test_links_to_nothing(images: list[Path], tmp_path: Path) -> None:
+    """An output is made where a link points; never is the link replaced."""
+    link, lost, loop = (tmp_path / f"{name}.tif" for name in ("link", "lost", "loop"))
+    link.symlink_to(tmp_path / "later.tif")
+    lost.symlink_to(tmp_path / "missing" / "later.tif")
+    loop.symlink_to(loop)
+    assert run("gaussian", images[0], link, *SIGMA).status == 0
+    assert_blurred(images[0], tmp_path / "later.tif")
+    for bad, fact in ((lost, "its directory does not exist"), (loop, "is a symbolic link that leads in a circle")):
+        assert_refused(run("gaussian", images[0], bad, *SIGMA, "--overwrite"), 5, f"{bad}: {fact}")
+    assert all(path.is_symlink() for path in (link, lost, loop))
+    (tmp_path / "same").mkdir()
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / "same" / name).symlink_to(tmp_path / "one.tif")
+    done = run("gaussian", *images[:2], "--out-dir", tmp_path / "same", *SIGMA)
+    assert_refused(done, 2, f"{images[0]} and {images[1]} would both become {tmp_path / 'same' / 'b.tif'}")
 
 
 @posix_only

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from blurfast.boundary import MODES
@@ -112,6 +112,36 @@ def test_parts_sum_to_the_prediction():
     plan = plan_stream(Gaussian(5), image, image, Resources(2, 10**9), 10**8)
     assert sum(plan.as_dict()["memory"].values()) == plan.predicted_memory == plan.as_dict()["predicted_peak"]
     assert plan.bands.parts["decoding"] == 2 * 12345
+
+
+@given(
+    grain=st.tuples(st.sampled_from([16, 48, 256]), st.sampled_from([16, 48, 256])),
+    sink_grain=st.tuples(st.sampled_from([16, 64]), st.sampled_from([16, 64])),
+    sigma=st.floats(0.3, 40),
+)
+def test_blocks_are_predicted_to_read_what_they_depend_on(grain, sink_grain, sigma):
+    image = image_of(3000, 20_000, 3, "uint8", Grain(*grain))
+    target = dataclasses.replace(image, grain=Grain(*sink_grain))
+    plan = plan_stream(Gaussian(sigma), image, target, Resources(1, 60 * MEGABYTE), 0)
+    assume(not plan.bands.ring_rows)
+
+    def segments(start, stop, grain, length):
+        return min(-(-stop // grain) * grain, length) - max(0, start) // grain * grain
+
+    (above, beside), read = plan.halo, []
+    for window in plan.windows():
+        rows = segments(window.row_start - 1 - above, window.row_stop + 1 + above, grain[0], image.height)
+        columns = segments(window.column_start - 1 - beside, window.column_stop + 1 + beside, grain[1], image.width)
+        read.append(2 * rows * columns * 3)
+    assert max(read) <= plan.bands.parts["input"]
+
+
+def test_no_more_is_predicted_for_blocks_than_whole_segments():
+    image = image_of(8000, 8000, 1, "float32", Grain(1024, 1024))
+    plan = plan_stream(Gaussian(50), image, image, Resources(1, 180 * MEGABYTE), 0)
+    assert (plan.bands.rows, plan.bands.columns) == (1024, 1024)
+    assert 0 < plan.halo[0] < 1024
+    assert plan.bands.parts["input"] == 2 * (3 * 1024) ** 2 * 4
 
 
 def test_planning_does_not_depend_on_the_size_of_the_image():

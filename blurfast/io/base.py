@@ -116,7 +116,7 @@ class Sink(Protocol):
     def encode_tasks(self, image: int, window: Window, pixels: Pixels) -> list[Callable[[], Any]]:
         """Return one task per segment of `window`, in raster order; each returns its segment ready for `append`.
 
-        The tasks may run at the same time. `pixels` stays unchanged until all have ended.
+        The tasks may run at the same time. `pixels` stays unchanged until all that they return is appended.
         """
 
     def append(self, image: int, segment: Any) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.base import FileSink, FileSource, ImageSpec
+from blurfast.io.edits import Edits
+from blurfast.io.output_options import PNG_KEYWORDS, TIFF_KEYWORDS, OutputKeywords
 from blurfast.io.page_selection import Pages, PageSelection
-from blurfast.io.tiff_options import TiffKeywords
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _PILLOW_SUFFIXES = (".jpg", ".jpeg", ".webp", ".bmp")
+
+_NO_EDITS = Edits()
 
 RecognizedFormat = Literal["png", "tiff"]
 
@@ -47,10 +50,9 @@ def open_source(path: str | os.PathLike[str], *, page: Pages | None = None) -> F
     if selection is not None:
         selection.of(1, path)  # other formats have one page
     if recognized == "png":
-        from blurfast.io.png_source import PngSource, is_streamable
+        from blurfast.io.png_source import PngSource
 
-        if is_streamable(path):
-            return PngSource(path)
+        return PngSource(path)
     from blurfast.io.pillow import PillowSource
 
     return PillowSource(path)
@@ -75,8 +77,9 @@ def open_sink(
     images: Sequence[ImageSpec],
     source: FileSource,
     *,
+    edits: Edits = _NO_EDITS,
     overwrite: bool = False,
-    **tiff: Unpack[TiffKeywords],
+    **options: Unpack[OutputKeywords],
 ) -> FileSink:
     """Create an output file, whose format is told by its name's suffix.
 
@@ -86,33 +89,40 @@ def open_sink(
         What will be written.
     source
         The file that layout and metadata are taken from: all of them where the formats are the same.
+    edits
+        How the images differ from those of `source`.
     overwrite
         Whether a file that is there already may be replaced.
-    **tiff
-        Compression and layout of a TIFF file, as `TiffSink` takes them.
+    **options
+        How the output is stored, as `TiffSink` and `PngSink` take it. What is for another format must be left out.
 
     Raises
     ------
     UnsupportedError
-        If the suffix is of no known format, or the format cannot hold the images, or not their colours.
+        If the suffix is of no known format, or the format cannot hold the images, or not their colours, or has no such
+        option.
     OutputExistsError, UnwritableError
         If the output cannot be created.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in _TIFF_SUFFIXES:
-        _refuse_what_needs_tiff(path, suffix, source, tiff)
+    chosen = {name for name, value in options.items() if _is_chosen(value)}
     if suffix in _TIFF_SUFFIXES:
         from blurfast.io.tiff_sink import TiffSink
         from blurfast.io.tiff_source import TiffSource
 
+        _refuse_options(path, suffix, "PNG", PNG_KEYWORDS & chosen)
+        tiff: dict[str, Any] = {name: value for name, value in options.items() if name in TIFF_KEYWORDS}
         like = source if isinstance(source, TiffSource) else None
-        return TiffSink(path, images, like=like, metadata=source.metadata, overwrite=overwrite, **tiff)
+        return TiffSink(path, images, like=like, metadata=source.metadata, edits=edits, overwrite=overwrite, **tiff)
+    _refuse_options(path, suffix, "TIFF", TIFF_KEYWORDS & chosen)
+    _refuse_colour_model(path, suffix, source)
     if suffix == ".png":
         from blurfast.io.png_sink import PngSink
         from blurfast.io.png_source import PngSource
 
-        model = source if isinstance(source, PngSource) else None
-        return PngSink(path, images, like=model, metadata=source.metadata, overwrite=overwrite)
+        model, level = source if isinstance(source, PngSource) else None, options.get("png_level")
+        return PngSink(path, images, like=model, metadata=source.metadata, level=level, overwrite=overwrite)
+    _refuse_options(path, suffix, "PNG", PNG_KEYWORDS & chosen)
     if suffix in _PILLOW_SUFFIXES:
         from blurfast.io.pillow import PillowSink
 
@@ -123,11 +133,19 @@ def open_sink(
     )
 
 
-def _refuse_what_needs_tiff(path: str | os.PathLike[str], suffix: str, source: FileSource, tiff: TiffKeywords) -> None:
-    for name, value in tiff.items():
-        if value not in (None, "auto"):
-            fact = f"{name} is chosen for TIFF only, not for {suffix or 'a name without a suffix'}"
-            raise UnsupportedError(fact, path=path, remedy="leave it out")
+def _is_chosen(value: object) -> bool:
+    """Return whether the value of an option asks for anything: a level of 0 does, a flag that is not set does not."""
+    return value is not None and value is not False and value != "auto"
+
+
+def _refuse_options(path: str | os.PathLike[str], suffix: str, format_name: str, names: Iterable[str]) -> None:
+    """Refuse options that are for files of one format, where the output is of another."""
+    for name in sorted(names):
+        fact = f"{name} is chosen for {format_name} only, not for {suffix or 'a name without a suffix'}"
+        raise UnsupportedError(fact, path=path, remedy="leave it out")
+
+
+def _refuse_colour_model(path: str | os.PathLike[str], suffix: str, source: FileSource) -> None:
     if source.metadata.colour_model is not None:
         fact = f"{suffix} files cannot hold {source.metadata.colour_model}"
         raise UnsupportedError(fact, path=path, remedy="write a TIFF file")

@@ -23,7 +23,15 @@ _LARGEST_WEIGHTS_IN_FLOAT32 = 1e30
 
 
 class Job(NamedTuple):
-    """One image, and what is to be done with it."""
+    """One image, and what is to be done with it.
+
+    Parameters
+    ----------
+    target_dtype
+        Of what the filter returns.
+    written_dtype
+        Of what becomes of that in the end, where it is another one.
+    """
 
     filter: Filter
     image: ImageSpec
@@ -31,11 +39,17 @@ class Job(NamedTuple):
     mode: Mode
     cval: float
     fft_planning: PlanningEffort = "measure"
+    written_dtype: np.dtype[Any] | None = None
 
     @property
     def dtypes(self) -> tuple[np.dtype[Any], np.dtype[Any]]:
         """Of the input and of the output."""
         return self.image.dtype, self.target_dtype
+
+    @property
+    def levels(self) -> tuple[np.dtype[Any], ...]:
+        """All types of samples on the way; the finest says how exact the weights have to be."""
+        return (*self.dtypes, *([] if self.written_dtype is None else [self.written_dtype]))
 
     @property
     def sample_count(self) -> int:
@@ -105,6 +119,8 @@ def usual_sums(job: Job) -> Sums:
     """Return the precision that a job needs for its pixels and weights alone, whatever the method."""
     sums = sum_dtype(*job.dtypes)
     if sums == np.float64:
+        if job.written_dtype is not None and sum_dtype(job.image.dtype, job.written_dtype) == np.float32:
+            return Sums(sums, f"float32 is too coarse to be rounded to {job.written_dtype.name}")
         wide = next(dtype.name for dtype in job.dtypes if sum_dtype(dtype) == np.float64)
         return Sums(sums, f"{wide} pixels do not fit into float32")
     if isinstance(job.filter, Convolution) and np.abs(job.filter.weights).sum() > _LARGEST_WEIGHTS_IN_FLOAT32:

@@ -35,7 +35,7 @@ class DirectMethod:
     @classmethod
     def of(cls, job: Job) -> DirectMethod | str:
         """See `Method`."""
-        kernel = job.filter.matrix(*job.dtypes)
+        kernel = job.filter.matrix(*job.levels)
         if isinstance(kernel, str):
             return kernel
         method = cls(job, kernel)

@@ -40,7 +40,7 @@ class FftMethod:
         """See `Method`."""
         if isinstance(job.filter, Convolution) and job.filter.exact:
             return "exact allows no rounding"
-        kernel = job.filter.matrix(*job.dtypes)
+        kernel = job.filter.matrix(*job.levels)
         if isinstance(kernel, str):
             return kernel
         if job.image.alpha is not None:

@@ -30,12 +30,12 @@ class MultirateMethod:
     @classmethod
     def of(cls, job: Job) -> MultirateMethod | str:
         """See `Method`."""
-        designs = job.filter.multirate(*job.dtypes)
+        designs = job.filter.multirate(*job.levels)
         if isinstance(designs, str):
             return designs
         if job.image.alpha is not None:
             return "colours are weighted by opacity"
-        terms = job.filter.separable(*job.dtypes)
+        terms = job.filter.separable(*job.levels)
         assert not isinstance(terms, str), "a Gaussian is separable"
         return cls(job, designs, terms)
 

@@ -36,7 +36,7 @@ class SeparableMethod:
     @classmethod
     def of(cls, job: Job) -> SeparableMethod | str:
         """See `Method`."""
-        terms = job.filter.separable(*job.dtypes)
+        terms = job.filter.separable(*job.levels)
         if isinstance(terms, str):
             return terms
         if len(terms) > 1 and job.image.alpha is not None:
