@@ -11,7 +11,7 @@ INSTALL := $(PIP) install --quiet --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types pytest wheel test-gpu fuzz bench bench-gpu cuda-matrix warmup format clean
+.PHONY: help setup demo test lint types pytest wheel test-gpu fuzz bench bench-files bench-gpu cuda-matrix warmup format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ fuzz: setup ## filter 10,000 damaged files, keep those that crash in build/fuzz 
 
 bench: .venv/.bench ## compare speed and memory with other libraries (BENCH_ARGS to pass options)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-files: .venv/.bench ## compare whole files with other libraries, and with libvips-tools of Debian (BENCH_ARGS)
+	$(BIN)/python -m benchmarks.files $(BENCH_ARGS)
 
 bench-gpu: setup ## compare the CPU with the CUDA device that is there (BENCH_ARGS to pass options)
 	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)

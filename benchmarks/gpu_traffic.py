@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
 import blurfast
 from blurfast.bench.cases import random_kernel
 from blurfast.bench.markdown import table
-from blurfast.cuda.fft import FftNeeds
-from blurfast.cuda.passes import PassNeeds, Step
-from blurfast.cuda.separable import SeparableNeeds
-from blurfast.cuda.separable_sum import SeparableSumNeeds
 from blurfast.filters import Filter
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.methods import Job, Method, candidates
-from blurfast.methods import device as on_device
+from blurfast.methods.device import device_needs
+from blurfast.methods.device_traffic import bytes_per_sample
 
 BANDWIDTHS = (1000e9, 3350e9)
 """Bytes per second that the memory of a desktop's GPU has, about, and that of a computing centre's."""
 
-# Passes of a 2-D transform over its data: along the rows and along the columns, each reads and writes.
-_PASSES_OF_A_TRANSFORM = 4
-
 
 def bytes_per_pixel(method: Method) -> float:
-    """Return the least that a method's kernels read and write for each pixel of an image of one channel.
-
-    What overlaps between the blocks of a kernel, and all maps and taps, are taken to come from the cache.
+    """Return what a method's kernels move for each pixel of an image of one channel; see `bytes_per_sample`.
 
     Examples
     --------
@@ -37,37 +29,8 @@ def bytes_per_pixel(method: Method) -> float:
     >>> bytes_per_pixel(method_for(blurfast.Gaussian(6), "separable", "uint8"))  # writes and reads sums in between
     10.0
     """
-    job, sums = method.job, method.sums.dtype.itemsize
-    pixel, target = (dtype.itemsize for dtype in job.dtypes)
-    match on_device._needs(method):  # also known where there is no device
-        case SeparableSumNeeds(each=terms):
-            return sum(_separable_bytes(term, pixel, sums, sums) + sums for term in terms) + target
-        case SeparableNeeds() as needs:
-            return _separable_bytes(needs, pixel, target, sums)
-        case PassNeeds(steps=steps):
-            return _chain_bytes(steps, pixel, target, sums)
-        case FftNeeds(transform=transform, tile=tile):
-            # Packed, transformed, multiplied by the kernel's spectrum, transformed back, and read again.
-            in_panel = (1 + _PASSES_OF_A_TRANSFORM + 3 + _PASSES_OF_A_TRANSFORM) * sums
-            return (pixel + in_panel) * transform.points / (tile[0] * tile[1]) + sums + target
-        case _:
-            return float(pixel + target)
-
-
-def _separable_bytes(needs: SeparableNeeds, pixel: int, target: int, sums: int) -> float:
-    if needs.radius is not None:
-        return float(pixel + target)
-    return _chain_bytes(needs.passes.steps, pixel, target, sums)
-
-
-def _chain_bytes(steps: Sequence[Step], pixel: int, target: int, sums: int) -> float:
-    """Return what passes move that each read what the one before has written."""
-    total, samples = 0.0, 1.0
-    for number, (resampler, _) in enumerate(steps):
-        total += samples * (sums if number else pixel)
-        samples *= resampler.up / resampler.down
-        total += samples * (target if number == len(steps) - 1 else sums)
-    return total
+    pixel, target = (dtype.itemsize for dtype in method.job.dtypes)
+    return bytes_per_sample(device_needs(method), pixel, target, method.sums.dtype.itemsize)
 
 
 def megapixels_per_second(moved: float, bandwidth: float) -> float:

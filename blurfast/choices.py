@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple, get_args
 
 from blurfast.boundary import MODES
 from blurfast.costs import Costs
-from blurfast.errors import UnsupportedError
-from blurfast.methods import Candidates, Gpu, Job, Method, candidates, on_device
+from blurfast.errors import MemoryBudgetError, UnsupportedError
+from blurfast.methods import Candidates, Gpu, Job, LackOfMemory, Method, candidates, on_device
 from blurfast.resources import format_memory
 from blurfast.transforms import PLANNING_EFFORTS
 
@@ -116,6 +116,8 @@ def choose_operation(backend: str, method: str, job: Job, threads: int, figures:
     ------
     UnsupportedError
         If the method that is asked for cannot serve, or none can.
+    MemoryBudgetError
+        If it could with more memory of the device.
     """
     found = {"cpu": candidates(job)}
     if not isinstance(gpu, str):
@@ -141,14 +143,17 @@ def choose_operation(backend: str, method: str, job: Job, threads: int, figures:
     return Decision(operation, best[0], choices)
 
 
-def _nothing_serves(method: str, found: dict[str, Candidates]) -> UnsupportedError:
+def _nothing_serves(method: str, found: dict[str, Candidates]) -> UnsupportedError | MemoryBudgetError:
     """Return the error where no candidate can do what is asked for."""
     methods = next(reversed(found.values()))
+    for name, candidate in methods.items():
+        if method in ("auto", name) and isinstance(candidate, LackOfMemory):
+            return candidate.error
     able = [name for name, candidate in methods.items() if not isinstance(candidate, str)]
     if method == "auto":
         return UnsupportedError(f"no method can serve: {methods['direct']}", remedy="leave out what cannot be had")
-    usable = " or ".join([*able, "auto"]) if able else "another kernel or image"
-    return UnsupportedError(f"the {method} method cannot serve: {methods[method]}", remedy=f"use the method {usable}")
+    usable = "the method " + " or ".join([*able, "auto"]) if able else "another kernel or image"
+    return UnsupportedError(f"the {method} method cannot serve: {methods[method]}", remedy=f"use {usable}")
 
 
 def _backend_choices(backend: str, gpu: Gpu | str, seconds: dict[tuple[str, str], float], chosen: str) -> list[Choice]:

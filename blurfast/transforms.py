@@ -1,4 +1,4 @@
-"""The sizes of overlap-save transforms: which size is best for a kernel, and what memory it takes.
+"""Overlap-save transforms: which size is best for a kernel, what memory it takes, and the spectrum of the kernel.
 
 Overlap-save cuts an image into tiles. A tile is transformed together with its halo, multiplied by the kernel's
 spectrum, and transformed back; the halo's part of the result is wrong, since the transform is periodic, and is thrown
@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ _CACHED_BYTES = 12 * 1024 * 1024
 _SLOWNESS_UNCACHED = 1.25
 # What a tile costs beside its transforms, as so many points times doublings.
 _TILE_EFFORT = 800_000
+# The spectrum of a kernel is computed so many columns at a time, since that takes up to four times their own memory.
+_COLUMNS_AT_A_TIME = 64
 
 
 @functools.cache
@@ -228,3 +230,43 @@ def largest_transform(
         if needed <= memory and min(transform.tile) >= 1:
             return transform
     return None
+
+
+def kernel_spectrum(weights: NDArray[np.float64], transform: Transform) -> NDArray[Any]:
+    """Return the spectrum that a tile's is multiplied by.
+
+    It is conjugated, which makes a correlation of the product, and divided by the number of points, which FFTW and
+    cuFFT leave to their callers.
+
+    Parameters
+    ----------
+    weights
+        Of the kernel.
+    transform
+        The size of the tile.
+
+    Returns
+    -------
+    ndarray
+        Shaped (rows, columns // 2 + 1), in the precision of the transform; computed in float64.
+
+    Examples
+    --------
+    >>> kernel_spectrum(np.ones((1, 1)), Transform(2, 4, 1, 1, 1, 4)).real
+    array([[0.125, 0.125, 0.125],
+           [0.125, 0.125, 0.125]], dtype=float32)
+    """
+    taps = weights
+    if transform.channels > 1:
+        taps = np.zeros((weights.shape[0], weights.shape[1] * transform.channels))
+        taps[:, :: transform.channels] = weights
+    spectra_of_rows = np.fft.rfft(taps, n=transform.columns)
+    shape = transform.rows, spectra_of_rows.shape[1]
+    spectrum = np.empty(shape, np.complex64 if transform.itemsize == 4 else np.complex128)
+    for start in range(0, shape[1], _COLUMNS_AT_A_TIME):
+        columns = slice(start, start + _COLUMNS_AT_A_TIME)
+        exact = np.fft.fft(spectra_of_rows[:, columns], n=transform.rows, axis=0)
+        np.conjugate(exact, out=exact)
+        exact /= transform.points
+        spectrum[:, columns] = exact
+    return spectrum

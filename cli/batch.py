@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from blurfast.io.output import abandon_unfinished
 from blurfast_cli.console import Console
 from blurfast_cli.failures import SOME_FAILED, Failure, attempt
-from blurfast_cli.interrupts import Stopped
+from blurfast_cli.interrupts import Stopped, leave_soon
 from blurfast_cli.progress import Cancelled
+
+_PATIENCE_SECONDS = 0.6
+"""How long a run that is to end waits for the files that are being filtered."""
 
 
 class Job(NamedTuple):
@@ -87,7 +91,12 @@ def run_batch(
         for result in crew.results():
             report.add(result)
     except BaseException as stop:
-        for result in crew.stop():
+        crew.cancel(_PATIENCE_SECONDS if isinstance(stop, Stopped) else threading.TIMEOUT_MAX)
+        rest = crew.rest()
+        if isinstance(stop, Stopped) and crew.is_working:  # in a kernel or a codec, which takes as long as it takes
+            abandon_unfinished()
+            leave_soon(stop)
+        for result in rest:
             report.add(result)
         if not (isinstance(stop, Stopped) and stop.reason is None):  # else the run ends silently
             report.finish()
@@ -125,7 +134,7 @@ class _Crew:
             self._threads[-1].start()
         working = len(self._threads)
         while working:
-            self._news_count.acquire()  # an interrupt that comes here leaves the news to `stop`
+            self._news_count.acquire()  # an interrupt that comes here leaves the news to `rest`
             match self._news[0]:
                 case None:
                     working -= 1
@@ -136,15 +145,25 @@ class _Crew:
                     self._news.popleft()
                     yield result
 
-    def stop(self) -> Iterator[_Result]:
-        """Cancel what goes on, wait until it has ended, and yield what was still completed."""
+    def cancel(self, patience: float) -> None:
+        """Cancel what goes on, and wait so many seconds until it has ended."""
         self._pending.clear()
         self._schedule.cancelled.set()
+        deadline = time.monotonic() + patience
         for thread in self._threads:
-            while thread.is_alive():
-                with contextlib.suppress(Stopped):  # the threads must not outlive the run, however impatient the user
-                    thread.join()
-        yield from (news for news in self._news if isinstance(news, _Result))
+            while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+                with contextlib.suppress(Stopped):  # which comes again from users that are even less patient
+                    thread.join(left)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether jobs still go on in other threads."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def rest(self) -> list[_Result]:
+        """Return what was completed since `results` has ended."""
+        news = [self._news.popleft() for _ in range(len(self._news))]
+        return [result for result in news if isinstance(result, _Result)]
 
     def _work(self) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from types import FrameType
 _MEANINGS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 _CLEAN_UP_SECONDS = 5.0
 _RETRY_SECONDS = 0.01
+_LAST_SECONDS = 0.3
 
 
 class Stopped(BaseException):
@@ -33,6 +35,17 @@ class Stopped(BaseException):
         self.exit_status = exit_status
         self.reason = reason
         super().__init__(reason)
+
+
+def leave_soon(stop: Stopped) -> None:
+    """End the process in a moment, even if threads are at work that nothing can stop.
+
+    Until then the run may say its last words. Python itself would wait at its end for all threads, and they for all
+    work that they have been given.
+    """
+    leaving = threading.Timer(_LAST_SECONDS, os._exit, [stop.exit_status])
+    leaving.daemon = True
+    leaving.start()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -23,7 +24,7 @@ from blurfast_cli.interrupts import Stopped
 from blurfast_cli.progress import BatchProgress, Cancelled
 from blurfast_cli.shares import Shares
 from tests.batches import SIGMA, assert_blurred, blur, posix_only, write_images
-from tests.cli_runs import command, noise, run, run_process, single_line
+from tests.cli_runs import command, noise, run, run_process, single_line, write_tiff
 
 
 @pytest.fixture
@@ -246,6 +247,49 @@ def test_a_directory_is_no_output_to_be_skipped(images: list[Path], tmp_path: Pa
     done = blur(images[0], out=tmp_path / "out", options=(*SIGMA, "--skip-existing"))
     assert done.status == 5
     assert "is a directory" in single_line(done.stderr)
+
+
+# ---- the end before the end
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("number", "status", "reason"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")]
+)
+def test_a_signal_ends_jobs_whose_kernels_run_on(tmp_path: Path, number: str, status: int, reason: str) -> None:
+    inputs = [write_tiff(tmp_path / f"{name}.tif", (1500, 2000), "float32") for name in "abc"]
+    arguments = ("convolve", *inputs, "--out-dir", tmp_path / "out", "--kernel", "disk:500", "--method", "direct")
+    process = subprocess.Popen(
+        command(*arguments, "--jobs", "2", "--threads", "2"), stderr=subprocess.PIPE, text=True
+    )  # which would take minutes
+    while len(list(tmp_path.glob("out/.*.part"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(getattr(signal, number))
+    asked = time.monotonic()
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 5
+    summary, last_line = stderr.splitlines()
+    assert (process.returncode, last_line) == (status, f"blurfast: {reason}")
+    assert summary.startswith("3 files: 0 done, 3 not done, in ")
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_jobs_that_end_in_time_are_counted() -> None:
+    both_began, completed = threading.Barrier(2, timeout=30), []
+
+    def stop_or_finish(job: Job) -> Outcome:
+        both_began.wait()
+        if job.source == "0":
+            raise Stopped(141)
+        time.sleep(0.1)
+        completed.append(job.source)
+        return Outcome({})
+
+    with pytest.raises(Stopped):
+        print_nothing(50, stop_or_finish, Schedule(at_once=2))
+    assert completed == ["1"]
 
 
 # ---- progress

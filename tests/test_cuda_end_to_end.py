@@ -147,6 +147,24 @@ def test_failing_device_leaves_no_output(tmp_path, failure, status):
     assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
 
 
+def test_too_little_device_memory_is_no_lack_of_ability(tmp_path):
+    """Whether it is planned or done, and for whatever method; without a choice of backend the CPU does it."""
+    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
+    tifffile.imwrite(source, noise((64, 64), "uint8"))
+    limit = {"device_memory": "1KB"}
+    with executor():
+        for method in ("auto", "direct", "fft"):
+            with pytest.raises(blurfast.MemoryBudgetError, match="use --device-memory"):
+                blurfast.filter_file(source, target, FILTERS["direct"], backend="cuda", method=method, **limit)
+        for rest in ([target], ["--explain"]):
+            done = run("gaussian", source, *rest, "--sigma", "2", "--backend", "cuda", "--device-memory", "1KB")
+            assert done.status == 5
+            assert "no tile fits into" in done.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+        (plan,) = blurfast.files.plan_file(source, FILTERS["separable"], **limit)
+        assert plan.backend == "cpu"
+
+
 def test_files_are_spread_over_all_devices(tmp_path):
     for number in range(4):
         tifffile.imwrite(tmp_path / f"{number}.tif", noise((64, 64), "uint8"))

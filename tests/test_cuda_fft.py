@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
 from blurfast.boundary import MODES
-from blurfast.cuda import fft, panel_kernels, panels, programs
+from blurfast.cuda import panel_kernels, panels, programs
 from blurfast.cuda.catalogue import Kernel
 from blurfast.cuda.device import DeviceError, DeviceMemoryError
-from blurfast.cuda.fft import FftNeeds, FftOperator, kernel_spectrum, work_bytes
+from blurfast.cuda.fft import FftNeeds, FftOperator, work_bytes
 from blurfast.cuda.memory import DeviceJob, plan_tiles
 from blurfast.dtypes import sum_dtype
 from blurfast.errors import UnsupportedError
@@ -337,18 +337,6 @@ def test_what_cannot_be_transformed():
     interleaved = FftNeeds(used, Transform(20, 60, 9, 9, 3, 4), 3, FLOAT32)
     with pytest.raises(ValueError, match="one channel"):
         interleaved.check()
-
-
-@pytest.mark.parametrize(("sums", "dtype"), [(FLOAT32, "complex64"), (FLOAT64, "complex128")])
-def test_the_spectrum_of_a_kernel(sums, dtype, monkeypatch):
-    monkeypatch.setattr(fft, "_COLUMNS_AT_A_TIME", 5)
-    chosen = weights((7, 9))
-    spectrum = kernel_spectrum(chosen, Transform(24, 31, 7, 9, 1, sums.itemsize), sums)
-    padded = np.zeros((24, 31))
-    padded[:7, :9] = chosen
-    expected = np.fft.rfft2(padded).conj() / padded.size
-    assert spectrum.dtype == dtype
-    np.testing.assert_allclose(spectrum, expected, rtol=0, atol=4 * np.finfo(dtype).eps * np.abs(expected).max())
 
 
 # ------------------------------------------------------------------------------------------ what the speed depends on

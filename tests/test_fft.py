@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from blurfast import Convolution, UnsupportedError, convolve, correlate, gaussian
 from blurfast.boundary import MODES
 from blurfast.cpu import fft, objects
-from blurfast.cpu.fft import FftOperator, kernel_spectrum
+from blurfast.cpu.fft import FftOperator, kept_spectrum
 from blurfast.engine import filter_array, filter_copied, filter_stream
 from blurfast.filters import Gaussian
 from blurfast.io.array import ArraySink, ArraySource, describe
@@ -347,8 +347,8 @@ def test_the_spectrum_is_computed_once_and_shared(monkeypatch):
     transform = transform_for((32, 32), (5, 7), 1, 4)
     original = np.fft.rfft
     monkeypatch.setattr(np.fft, "rfft", lambda *given, **named: calls.append(1) or original(*given, **named))
-    first = kernel_spectrum(weights((5, 7)), transform)
-    assert kernel_spectrum(weights((5, 7)), transform) is first
+    first = kept_spectrum(weights((5, 7)), transform)
+    assert kept_spectrum(weights((5, 7)), transform) is first
     assert not first.flags.writeable
     image = noise((40, 40), "float32")
     for _ in range(3):
@@ -365,7 +365,7 @@ def test_spectra_of_different_kernels_are_not_mixed_up(monkeypatch):
         assert_like_oracle(image, variant)
     rows, columns = (transform_for((32, 32), shape, 1, 8) for shape in ((2, 8), (8, 2)))
     assert not np.array_equal(
-        kernel_spectrum(kernel.reshape(2, 8), rows)[:30, :15], kernel_spectrum(kernel.reshape(8, 2), columns)[:30, :15]
+        kept_spectrum(kernel.reshape(2, 8), rows)[:30, :15], kept_spectrum(kernel.reshape(8, 2), columns)[:30, :15]
     )
 
 
@@ -373,12 +373,12 @@ def test_spectra_are_bounded(monkeypatch):
     monkeypatch.setattr(fft, "_spectra", type(fft._spectra)())
     transform = transform_for((64, 64), (9, 9), 1, 4)
     monkeypatch.setattr(fft, "_MOST_SPECTRA_BYTES", 3 * transform.spectrum_bytes)
-    kept = [kernel_spectrum(weights((9, 9), seed), transform) for seed in range(3)]
-    assert kernel_spectrum(weights((9, 9), 0), transform) is kept[0]
-    kernel_spectrum(weights((9, 9), 3), transform)
+    kept = [kept_spectrum(weights((9, 9), seed), transform) for seed in range(3)]
+    assert kept_spectrum(weights((9, 9), 0), transform) is kept[0]
+    kept_spectrum(weights((9, 9), 3), transform)
     assert sum(spectrum.nbytes for spectrum in fft._spectra.values()) <= 3 * transform.spectrum_bytes
-    assert kernel_spectrum(weights((9, 9), 0), transform) is kept[0], "the one used last is kept"
-    assert kernel_spectrum(weights((9, 9), 1), transform) is not kept[1]
+    assert kept_spectrum(weights((9, 9), 0), transform) is kept[0], "the one used last is kept"
+    assert kept_spectrum(weights((9, 9), 1), transform) is not kept[1]
 
 
 # -------------------------------------------------------------------------------------------------------------- memory

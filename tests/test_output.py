@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 
 import pytest
 
 from blurfast.errors import OutputExistsError, UnwritableError
-from blurfast.io.output import AtomicFile, unwritable
+from blurfast.io import output as output_module
+from blurfast.io.output import AtomicFile, abandon_unfinished, unwritable
 
 
 def names(folder):
@@ -33,6 +35,38 @@ def test_abort_leaves_nothing(tmp_path):
     output.abort()
     output.abort()
     assert names(tmp_path) == []
+
+
+def test_abandoned_files_are_gone_and_stay_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("blurfast.io.output._abandoned", threading.Event())
+    done, unfinished = (AtomicFile(tmp_path / name) for name in ("a.tif", "b.tif"))
+    done.commit()
+    abandon_unfinished()
+    assert names(tmp_path) == ["a.tif"]
+    with pytest.raises(UnwritableError):
+        unfinished.commit()
+    with pytest.raises(UnwritableError, match=r"c\.tif: is not begun any more"):
+        AtomicFile(tmp_path / "c.tif")
+    unfinished.abort()
+    assert names(tmp_path) == ["a.tif"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs to fork")
+def test_children_do_not_abandon_what_is_their_parents(tmp_path):
+    output = AtomicFile(tmp_path / "a.tif")
+    if (child := os.fork()) == 0:
+        abandon_unfinished()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    output.commit()
+    assert names(tmp_path) == ["a.tif"]
+
+
+def test_files_that_are_over_are_forgotten(tmp_path):
+    before = set(output_module._unfinished)
+    for end in (AtomicFile.commit, AtomicFile.abort):
+        end(AtomicFile(tmp_path / "a.tif", overwrite=True))
+    assert output_module._unfinished == before
 
 
 def test_an_existing_file_is_refused_at_once(tmp_path):

@@ -1,4 +1,4 @@
-"""The sizes of transforms: they fit, they cover the image, and no other size is better by their own measure."""
+"""Transforms: sizes fit, cover the image, and no other is better by their own measure; spectra are the kernel's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from blurfast.transforms import Transform, choose_transform, good_sizes, largest_transform, transform_for
+from blurfast import transforms
+from blurfast.transforms import (
+    Transform,
+    choose_transform,
+    good_sizes,
+    kernel_spectrum,
+    largest_transform,
+    transform_for,
+)
 
 _PLENTY = 10**9
 
@@ -177,3 +185,16 @@ def test_channels_share_the_columns():
     assert three.columns >= 3 * (64 + 30)
     assert three.tile[1] == (three.columns // 3 - 30) // 2 * 2
     assert transform_for((64, 64), (31, 31), 3, 4).rows == transform_for((64, 64), (31, 31), 1, 4).rows
+
+
+@pytest.mark.parametrize(("itemsize", "dtype"), [(4, "complex64"), (8, "complex128")])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_spectrum_of_a_kernel(itemsize, dtype, channels, monkeypatch):
+    monkeypatch.setattr(transforms, "_COLUMNS_AT_A_TIME", 5)
+    weights = np.random.default_rng(0).uniform(-1, 1, (7, 9))
+    spectrum = kernel_spectrum(weights, Transform(24, 31, 7, 9, channels, itemsize))
+    padded = np.zeros((24, 31))
+    padded[:7, : 9 * channels : channels] = weights
+    expected = np.fft.rfft2(padded).conj() / padded.size
+    assert spectrum.dtype == dtype
+    np.testing.assert_allclose(spectrum, expected, rtol=0, atol=4 * np.finfo(dtype).eps * np.abs(expected).max())

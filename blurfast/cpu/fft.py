@@ -22,7 +22,7 @@ from blurfast.cpu.panels import PanelColumns, Panels, padded_sources
 from blurfast.cpu.wisdom import aligned_empty, plan_transforms
 from blurfast.pixels import Pixels
 from blurfast.rounding import exact_gain
-from blurfast.transforms import PlanningEffort, Transform
+from blurfast.transforms import PlanningEffort, Transform, kernel_spectrum
 from blurfast.weights import Kernel2D
 
 _MOST_SPECTRA_BYTES = 64 * 1024 * 1024
@@ -92,7 +92,7 @@ class FftOperator:
         self._is_float = pixel_dtype.kind == "f" or not abs(cval) <= _LARGEST_INTEGER
         # No sum of a transform overflows below.
         self._largest_moderate = float(np.finfo(sums).max) / (4 * transform.points * max(1.0, np.abs(weights).sum()))
-        self._spectrum = kernel_spectrum(weights, transform)
+        self._spectrum = kept_spectrum(weights, transform)
         self._contributions = Contributions(weights, transform)
 
     @property
@@ -191,24 +191,14 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-def kernel_spectrum(weights: NDArray[np.float64], transform: Transform) -> NDArray[Any]:
-    """Return the spectrum that a tile's is multiplied by, which is kept for further images.
-
-    It is conjugated, which makes a correlation of the product, and divided by the number of points, which FFTW
-    leaves to its caller.
-    """
+def kept_spectrum(weights: NDArray[np.float64], transform: Transform) -> NDArray[Any]:
+    """Return `transforms.kernel_spectrum`, which is kept for further images."""
     key = hashlib.sha256(weights.tobytes()).digest(), transform
     with _spectra_lock:
         if key in _spectra:
             _spectra.move_to_end(key)
             return _spectra[key]
-    rows, columns = weights.shape
-    spread = np.zeros((rows, transform.columns))
-    spread[:, : columns * transform.channels : transform.channels] = weights
-    spectrum = np.fft.fft(np.fft.rfft(spread), n=transform.rows, axis=0)
-    np.conjugate(spectrum, out=spectrum)
-    spectrum /= transform.points
-    spectrum = spectrum.astype(np.complex64 if transform.itemsize == 4 else np.complex128, copy=False)
+    spectrum = kernel_spectrum(weights, transform)
     spectrum.flags.writeable = False  # it is shared
     with _spectra_lock:
         _spectra[key] = spectrum

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blurfast.cuda import programs
 from blurfast.cuda.device import ALIGNMENT, Address, Device, Stream
@@ -21,13 +20,11 @@ from blurfast.cuda.resident import ResidentOperator, keep
 from blurfast.cuda.tiles import DeviceImage, PaddedSource
 from blurfast.errors import UnsupportedError
 from blurfast.rounding import exact_gain
-from blurfast.transforms import Transform
+from blurfast.transforms import Transform, kernel_spectrum
 from blurfast.weights import Kernel2D
 
 # Kernels count elements in 32 bits.
 _MOST_ELEMENTS = 2**32 - 1
-# The spectrum of a kernel is computed so many columns at a time, since that takes four times its own memory.
-_COLUMNS_AT_A_TIME = 512
 
 
 def work_bytes(shape: tuple[int, int], batch: int, sums: np.dtype[Any]) -> int:
@@ -186,7 +183,7 @@ class FftOperator(ResidentOperator[FftNeeds]):
         direct = [direct_kernel(pixel_dtype, target_dtype, precise)] if is_direct else []
         with device.activate(), ExitStack() as resources:
             programs.obtain([*self._panels.kernels, *direct], device.properties.capability)
-            self._spectrum = keep(device, kernel_spectrum(weights, transform, sums), resources)
+            self._spectrum = keep(device, kernel_spectrum(weights, transform), resources)
             self._forward, forward_work = self._plan(needs, resources, inverse=False)
             self._backward, backward_work = self._plan(needs, resources, inverse=True)
             if is_direct:
@@ -245,22 +242,6 @@ class FftOperator(ResidentOperator[FftNeeds]):
         self._panels.multiply(panel, self._spectrum, stream)
         fft.execute(self._backward, panel.address, panel.address)
         self._panels.finish(panel, references, self._gain, target, stream)
-
-
-def kernel_spectrum(weights: NDArray[np.float64], transform: Transform, sums: np.dtype[Any]) -> NDArray[Any]:
-    """Return the spectrum that a tile's is multiplied by, shaped (rows, columns // 2 + 1).
-
-    It is conjugated, which makes a correlation of the product, and divided by the number of points, which cuFFT
-    leaves to its caller.
-    """
-    spectra_of_rows = np.fft.rfft(weights, n=transform.columns)
-    shape = transform.rows, spectra_of_rows.shape[1]
-    spectrum = np.empty(shape, np.result_type(sums, np.complex64))
-    for start in range(0, shape[1], _COLUMNS_AT_A_TIME):
-        columns = slice(start, start + _COLUMNS_AT_A_TIME)
-        exact = np.fft.fft(spectra_of_rows[:, columns], n=transform.rows, axis=0)
-        spectrum[:, columns] = np.conjugate(exact) / transform.points
-    return spectrum
 
 
 def _aligned(count: int) -> int:

@@ -58,7 +58,8 @@ MOST_SAMPLES = 2**31 - 1
 class TileNeeds(Protocol):
     """What a `TileOperator` needs for a tile; also known where there is none yet.
 
-    A larger tile never needs less, and spans repeat after `SPAN_PERIOD`.
+    A larger tile never needs less. Where a span begins depends on `start` alone, where it ends on `stop` alone; both
+    repeat after `SPAN_PERIOD`.
     """
 
     def row_span(self, start: int, stop: int) -> tuple[int, int]:
@@ -238,7 +239,8 @@ def plan_tiles(
     UnsupportedError
         If one pixel depends on more pixels than kernels can count.
     """
-    candidates = [plan_tile(needs, job, rows, columns, depth) for rows, columns in _sizes(needs, job, unit)]
+    spans = _Spans.of(needs)
+    candidates = [_plan_tile(needs, spans, job, size, depth) for size in _sizes(spans, job, unit)]
     countable = [plan for plan in candidates if plan.most_samples <= MOST_SAMPLES]
     if not countable:
         raise UnsupportedError(
@@ -263,8 +265,12 @@ def _too_little(least: int, available: int, limit: int | None) -> MemoryBudgetEr
 
 def plan_tile(needs: TileNeeds, job: DeviceJob, rows: int, columns: int, depth: int) -> TilePlan:
     """Plan tiles of a given size, whether they fit or not; see `plan_tiles`."""
-    padded_rows = _longest_span(needs.row_span, rows)
-    padded_columns = _longest_span(needs.column_span, columns)
+    return _plan_tile(needs, _Spans.of(needs), job, (rows, columns), depth)
+
+
+def _plan_tile(needs: TileNeeds, spans: _Spans, job: DeviceJob, size: tuple[int, int], depth: int) -> TilePlan:
+    rows, columns = size
+    padded_rows, padded_columns = spans.rows.longest(rows), spans.columns.longest(columns)
     # No row and no column is uploaded twice, so there are no more of them than in the image.
     source_pitch = row_pitch(min(padded_columns, job.width), job.channels, job.source_dtype)
     column_map = _aligned(padded_rows * 4)
@@ -282,19 +288,47 @@ def plan_tile(needs: TileNeeds, job: DeviceJob, rows: int, columns: int, depth: 
     )
 
 
-def _longest_span(span: Callable[[int, int], tuple[int, int]], count: int) -> int:
-    """Return the most positions that `count` results depend on, wherever they lie."""
-    spans = (span(start, start + count) for start in range(SPAN_PERIOD))
-    return max(stop - start for start, stop in spans)
+class LongestSpans:
+    """How many positions results depend on along one axis, at most, wherever they lie.
+
+    Parameters
+    ----------
+    span
+        See `TileNeeds`. It is asked for one period, which tells all: plans are made for many sizes of tiles.
+
+    Examples
+    --------
+    >>> every_fourth = LongestSpans(lambda start, stop: (start // 4 * 4, -(-stop // 4) * 4))
+    >>> every_fourth.longest(1), every_fourth.longest(2), every_fourth.longest(4)
+    (4, 8, 8)
+    """
+
+    def __init__(self, span: Callable[[int, int], tuple[int, int]]) -> None:
+        positions = np.arange(SPAN_PERIOD)
+        spans = np.array([span(start, start + SPAN_PERIOD) for start in range(SPAN_PERIOD)])
+        self._before = positions - spans[:, 0]
+        self._after = spans[:, 1] - (positions + SPAN_PERIOD)  # also of results that end at `positions`
+
+    def longest(self, count: int) -> int:
+        """Return the most positions that `count` results side by side depend on."""
+        return count + int((self._before + np.roll(self._after, -count % SPAN_PERIOD)).max())
 
 
-def _sizes(needs: TileNeeds, job: DeviceJob, unit: tuple[int, int]) -> list[tuple[int, int]]:
+class _Spans(NamedTuple):
+    """Of both axes."""
+
+    rows: LongestSpans
+    columns: LongestSpans
+
+    @classmethod
+    def of(cls, needs: TileNeeds) -> _Spans:
+        return cls(LongestSpans(needs.row_span), LongestSpans(needs.column_span))
+
+
+def _sizes(spans: _Spans, job: DeviceJob, unit: tuple[int, int]) -> list[tuple[int, int]]:
     """Return rows and columns of tiles, from the largest that is useful down to one pixel."""
-    rows, columns = job.window
-    halo = (
-        _longest_span(needs.row_span, min(rows, unit[0])) - min(rows, unit[0]),
-        _longest_span(needs.column_span, min(columns, unit[1])) - min(columns, unit[1]),
-    )
+    rows, columns = (min(side, whole) for side, whole in zip(job.window, unit, strict=True))
+    halo = spans.rows.longest(rows) - rows, spans.columns.longest(columns) - columns
     sizes = {_shape(area, halo, job, unit) for area in _areas(halo, job)}
     return sorted(sizes, key=math.prod, reverse=True)
 

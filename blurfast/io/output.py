@@ -6,15 +6,21 @@ import contextlib
 import errno
 import functools
 import os
-import stat
+import threading
 import weakref
 from pathlib import Path
 from typing import BinaryIO
 
 from blurfast.errors import BlurfastError, OutputExistsError, UnwritableError
+from blurfast.io.attributes import resemble
 from blurfast.io.leftovers import mark_in_use, remove_leftovers_once, unfinished_name
+from blurfast.io.renaming import rename_without_replacing
 
 _EVERYBODY, _OWNER_ONLY = 0o666, 0o600
+
+# The files that are being written, each with the process that has begun it.
+_unfinished: set[tuple[Path, int]] = set()
+_abandoned = threading.Event()
 
 
 class AtomicFile:
@@ -25,10 +31,11 @@ class AtomicFile:
     Parameters
     ----------
     path
-        The final place. A symbolic link is followed: its target is replaced.
+        The final place. A symbolic link is followed: its target is replaced, and made where there is none. Other hard
+        links to a file that is replaced keep what it was.
     overwrite
-        Whether a file that is there already may be replaced. Its permissions are kept, and where the system allows it,
-        its owner and group.
+        Whether a file that is there already may be replaced; see `attributes.resemble` for what is kept of it. If not,
+        no file is replaced that appears before the end; see `renaming.rename_without_replacing`.
 
     Raises
     ------
@@ -54,6 +61,8 @@ class AtomicFile:
     def _refuse_other_kinds(self) -> None:
         if self._final.is_dir():
             raise UnwritableError("is a directory", path=self.path, remedy="name a file")
+        if self._final.is_symlink():  # although all links have been followed
+            raise UnwritableError("is a symbolic link that leads in a circle", path=self.path, remedy="name a file")
         if self._final.exists() and not self._final.is_file():
             raise UnwritableError("is not a regular file", path=self.path, remedy="name a file")
 
@@ -63,8 +72,12 @@ class AtomicFile:
         self.temporary = self._final.with_name(unfinished_name())
         # An interrupt can come between any two lines, also before anybody has this object to call `abort`.
         self._removal = weakref.finalize(self, _remove, self.temporary, os.getpid())
+        _unfinished.add((self.temporary, os.getpid()))
         opener = functools.partial(os.open, mode=mode)
         self.file: BinaryIO = open(self.temporary, "xb+", opener=opener)  # noqa: SIM115 - closed by commit or abort
+        if _abandoned.is_set():  # a file that `abandon_unfinished` could not see yet sees that it was called
+            self.abort()
+            raise UnwritableError("is not begun any more", path=self.path, remedy="run again")
 
     def _refuse_existing(self) -> None:
         if self._final.exists() and not self._overwrite:
@@ -86,13 +99,13 @@ class AtomicFile:
         with self.translated_errors():
             self.file.flush()
             if self._final.exists():
-                _resemble(self.temporary, self._final)
+                resemble(self.temporary, self._final)
             os.fsync(self.file.fileno())
             if os.name == "nt":  # which renames no open file; elsewhere the lock has to last until the file is moved
                 self.file.close()
             self._move()
             self.file.close()
-        self._removal.detach()
+        self._settle()
         with contextlib.suppress(OSError):  # the file is in its place, also where the directory cannot be synced
             _sync_directory(self._final.parent)
 
@@ -101,38 +114,38 @@ class AtomicFile:
             os.replace(self.temporary, self._final)
             return
         try:
-            os.link(self.temporary, self._final)  # does not replace what has appeared meanwhile
+            rename_without_replacing(self.temporary, self._final)
         except FileExistsError:
             raise self._exists() from None
-        except OSError:  # not every drive has links
-            self._refuse_existing()
-            os.replace(self.temporary, self._final)
-        else:
-            os.unlink(self.temporary)
 
     def abort(self) -> None:
         """Remove what was written so far. Harmless after `commit`."""
         with contextlib.suppress(OSError):  # a full disk may refuse the last buffered bytes
             self.file.close()
         self.temporary.unlink(missing_ok=True)
+        self._settle()
+
+    def _settle(self) -> None:
         self._removal.detach()
+        _unfinished.discard((self.temporary, os.getpid()))
 
 
 def _remove(temporary: Path, creator: int) -> None:
     """Remove an unfinished file that nobody has committed or aborted, but not for a process that was forked since."""
+    _unfinished.discard((temporary, creator))
     if os.getpid() == creator:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def _resemble(new: Path, old: Path) -> None:
-    """Give a new file the permissions of an old one, and its group and owner as far as the system allows."""
-    status = old.stat()
-    if hasattr(os, "chown"):
-        for owner, group in ((-1, status.st_gid), (status.st_uid, -1)):
-            with contextlib.suppress(PermissionError):
-                os.chown(new, owner, group)
-    os.chmod(new, stat.S_IMODE(status.st_mode))  # after the owner, whose change would clear some bits
+def abandon_unfinished() -> None:
+    """Remove all unfinished files of this process, which is to end while threads still write them.
+
+    No other can be begun afterwards, nor can those be completed. On Windows, which removes no open file, they stay.
+    """
+    _abandoned.set()
+    for temporary, creator in list(_unfinished):
+        _remove(temporary, creator)
 
 
 def unwritable(error: OSError, path: str | os.PathLike[str]) -> BlurfastError:

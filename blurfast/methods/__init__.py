@@ -8,7 +8,7 @@ serve. Which is taken is decided in `choices`.
 from __future__ import annotations
 
 from blurfast.methods.base import Job, Method
-from blurfast.methods.device import Gpu, OnDevice, make_operator, on_device, plan_operator_tiles
+from blurfast.methods.device import Gpu, LackOfMemory, OnDevice, make_operator, on_device, plan_operator_tiles
 from blurfast.methods.direct import DirectMethod
 from blurfast.methods.fft import FftMethod
 from blurfast.methods.multirate import MultirateMethod
@@ -20,6 +20,7 @@ __all__ = [
     "FftMethod",
     "Gpu",
     "Job",
+    "LackOfMemory",
     "Method",
     "MultirateMethod",
     "OnDevice",

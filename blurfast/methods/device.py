@@ -18,6 +18,7 @@ from blurfast.cuda.memory import UNIT, DeviceJob, TileNeeds, TilePlan, pipeline_
 from blurfast.cuda.tiles import TileOperator
 from blurfast.errors import MemoryBudgetError, UnsupportedError
 from blurfast.methods.base import Job, Method, Sums
+from blurfast.methods.device_traffic import bytes_per_sample, weighted_bytes_per_sample
 from blurfast.methods.direct import DirectMethod
 from blurfast.methods.fft import FftMethod
 from blurfast.methods.multirate import MultirateMethod
@@ -37,8 +38,6 @@ _START_SECONDS = 0.3
 # the devices that are commonly met. Assumed.
 _OPERATIONS_PER_SECOND = 128 * 1.5e9
 _SLOWNESS_OF_FLOAT64 = 32
-# Sums that the kernels of a method write and read again in the device's memory, for each sample.
-_INTERMEDIATE_SUMS = {"separable": 2, "multirate": 3, "direct": 0, "fft": 12}
 
 
 class Gpu(NamedTuple):
@@ -98,8 +97,9 @@ class OnDevice:
         """See `Method`; transfers both ways are included, and so is the start of the device."""
         image, properties = self.job.image, self.gpu.properties
         job = _device_job(self.job, (image.height, image.width))
-        sums = self.job.sample_count * self.sums.dtype.itemsize * 2 * _INTERMEDIATE_SUMS[self.name]
-        kernel_bytes = image.height * image.width * job.pixel_bytes + sums
+        moved = bytes_per_sample if image.alpha is None else weighted_bytes_per_sample
+        sizes = (dtype.itemsize for dtype in (*self.job.dtypes, self.sums.dtype))
+        kernel_bytes = round(self.job.sample_count * moved(device_needs(self.method), *sizes))
         computing = self.job.sample_count * self._operations / (_OPERATIONS_PER_SECOND * properties.multiprocessors)
         bandwidth = properties.bandwidth or 100e9
         passing = pipeline_seconds(job, self.plan(job.window), kernel_bytes, bandwidth)
@@ -158,15 +158,36 @@ class OnDevice:
         return DeviceTiles(operator, job, plans)
 
 
+class LackOfMemory(str):
+    """Why a method cannot serve, where it is that a device, or its limit, has too little memory.
+
+    Attributes
+    ----------
+    error
+        To be raised where no other method will do.
+    """
+
+    error: MemoryBudgetError
+
+    @classmethod
+    def of(cls, error: MemoryBudgetError) -> LackOfMemory:
+        """Return the reason that an error gives."""
+        reason = cls(error)
+        reason.error = error
+        return reason
+
+
 def on_device(method: Method | str, gpu: Gpu) -> Method | str:
-    """Return a method as `gpu` carries it out, or why it cannot."""
+    """Return a method as `gpu` carries it out, or why it cannot: a `LackOfMemory` if it is that."""
     if isinstance(method, str):
         return method
     image = method.job.image
     found = OnDevice(method, gpu)
     try:
         found.plan((image.height, image.width))
-    except (MemoryBudgetError, UnsupportedError) as error:
+    except MemoryBudgetError as error:
+        return LackOfMemory.of(error)
+    except UnsupportedError as error:
         return str(error)
     return found
 
@@ -226,8 +247,8 @@ def _device_job(job: Job, window: tuple[int, int]) -> DeviceJob:
     return DeviceJob(image.height, image.width, image.channels, image.dtype, job.target_dtype, job.mode, window)
 
 
-def _needs(method: Method) -> TileNeeds:
-    """Return what the operator will need; with opacity some more, which only the operator itself tells."""
+def device_needs(method: Method) -> TileNeeds:
+    """Return what the operator of a method will need; with opacity some more, which only the operator itself tells."""
     channels, sums = method.job.image.channels, method.sums.dtype
     match method:
         case SeparableMethod(terms=((vertical, horizontal),)):
@@ -255,7 +276,7 @@ def _needs(method: Method) -> TileNeeds:
 
 @functools.lru_cache(maxsize=64)
 def _plan(method: Method, gpu: Gpu, window: tuple[int, int]) -> TilePlan:
-    needs, job = _needs(method), _device_job(method.job, window)
+    needs, job = device_needs(method), _device_job(method.job, window)
     return plan_tiles(needs, job, gpu.properties.memory, gpu.limit, unit=_unit(needs))[0]
 
 
