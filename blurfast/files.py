@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import os
 import sys
@@ -346,7 +347,11 @@ def _plan_images(
     if process_memory is None:
         process_memory = resident_memory() + (0 if "llvmlite" in sys.modules else _KERNEL_LOADER_BYTES)
     options = {**options, "path": os.fspath(path)}
-    return [
-        plan_stream(filter, image.input, target, resources, process_memory, conversion=image.conversion, **options)
-        for image, target in zip(images, targets, strict=True)
-    ]
+
+    @functools.cache  # stacks have thousands of images of one kind
+    def plan(image: _Image, target: ImageSpec) -> Plan:
+        return plan_stream(
+            filter, image.input, target, resources, process_memory, conversion=image.conversion, **options
+        )
+
+    return [plan(image, target) for image, target in zip(images, targets, strict=True)]

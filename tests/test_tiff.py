@@ -350,7 +350,6 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
     "complex": {"data": noise((20, 20), "complex64")},
     "volume": {"data": noise((16, 20, 20)), "photometric": "minisblack", "volumetric": True},
     "mosaic": {"data": noise((20, 20)), "photometric": "cfa"},
-    "hidden images": {"data": noise((5, 20, 20)), "photometric": "minisblack", "truncate": True},
 }
 
 
@@ -358,7 +357,7 @@ UNSUPPORTED: dict[str, dict[str, Any]] = {
 def test_unsupported_pages(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "in.tif"
     tifffile.imwrite(path, **UNSUPPORTED[kind])
-    with pytest.raises(UnsupportedError, match=r"page 0|directories") as caught:
+    with pytest.raises(UnsupportedError, match="page 0") as caught:
         TiffSource(path)
     assert caught.value.path == str(path)
     assert caught.value.remedy

@@ -164,7 +164,7 @@ class _OmeUpdate:
 
     def _pages_of_planes(self, places: Sequence[Element], stack: _Stack) -> Iterator[tuple[int, int]]:
         """Yield the number of each plane that is left, and that of its page in the output."""
-        by_old_number = sorted((old, new) for new, old in enumerate(self._changes.pages))
+        by_old_number = sorted(zip(self._changes.pages, self._changes.numbers, strict=True))
         for place in places:
             attributes = place.attributes
             first_page = _integer(attributes, "IFD", 0)

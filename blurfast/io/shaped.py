@@ -9,6 +9,8 @@ from typing import Any
 from blurfast.io.stacks import Description, OutdatedError, StackChanges, ordered_sub_stack
 from blurfast.io.tiff_layout import PageLayout
 
+_TRUNCATED = "truncated"
+
 
 def is_shaped(text: bytes) -> bool:
     """Return whether a description is tifffile's."""
@@ -33,10 +35,14 @@ def updated_shape(text: bytes, page: PageLayout, changes: StackChanges) -> Descr
         If it cannot be made true.
     """
     is_palette = page.stored is not None and page.stored.is_palette
-    if changes.region is None and not changes.is_excerpt and not is_palette:
+    is_as_it_was = changes.region is None and not changes.is_excerpt and not is_palette
+    if is_as_it_was and _TRUNCATED.encode() not in text:
         return Description(text, [])
     try:
         values: dict[str, Any] = json.loads(text.rstrip(b"\0"))
+        values.pop(_TRUNCATED, None)  # every page of the output has a directory
+        if is_as_it_was:
+            return _description(values)
         shape = [int(size) for size in values["shape"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise OutdatedError("it is damaged") from error
@@ -55,6 +61,10 @@ def updated_shape(text: bytes, page: PageLayout, changes: StackChanges) -> Descr
         values["axes"] = _axes(values["axes"], len(shape), is_palette=is_palette)
     if len(values["shape"]) != len(shape) + is_palette:
         raise OutdatedError("it does not fit its pages")
+    return _description(values)
+
+
+def _description(values: dict[str, Any]) -> Description:
     return Description(json.dumps(values).encode() + b"\0", [])
 
 

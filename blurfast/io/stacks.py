@@ -30,6 +30,8 @@ class StackChanges:
     ----------
     pages
         The numbers, in the input, of the pages of the output.
+    numbers
+        Their numbers in the output, where smaller versions may lie between them.
     is_excerpt
         Whether the input has further ones.
     dtype
@@ -45,6 +47,7 @@ class StackChanges:
     """
 
     pages: tuple[int, ...]
+    numbers: tuple[int, ...]
     is_excerpt: bool
     dtype: str
     has_dtype: bool
@@ -56,7 +59,7 @@ class StackChanges:
     @property
     def is_renumbered(self) -> bool:
         """Whether pages have other numbers than in the input."""
-        return self.pages != tuple(range(len(self.pages)))
+        return self.pages != self.numbers
 
     @property
     def is_none(self) -> bool:

@@ -16,6 +16,7 @@ _DROPPED = {
     281: "MaxSampleValue",
     340: "SMinSampleValue",
     341: "SMaxSampleValue",
+    **dict.fromkeys(range(33628, 33632), "MetaMorph's data of STK files"),  # they hold offsets, and count the planes
     34412: "Zeiss' data of LSM files",  # it holds offsets into the old file
     37724: "Photoshop layers",  # they hold unfiltered pixels
 }

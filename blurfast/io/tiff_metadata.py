@@ -50,6 +50,8 @@ _FOREIGN_SERIES_TAGS = frozenset({*range(33628, 33632), 34361, 34362})
 """The tags in which MetaMorph and FluoView speak of all pages."""
 
 _Tags = dict[int, Tag]
+_Numbering = tuple[tuple[int, ...], tuple[int, ...]]
+"""The numbers of pages in the input, and those in the output."""
 
 
 class PageTags(NamedTuple):
@@ -62,7 +64,7 @@ class PageTags(NamedTuple):
 def page_tags(
     like: TiffSource | None,
     metadata: Metadata,
-    page_count: int,
+    numbers: Sequence[int],
     byte_layout: ByteLayout,
     file_name: str = "",
     edits: Edits = _NO_EDITS,
@@ -75,8 +77,8 @@ def page_tags(
         The TIFF file that they are copied from.
     metadata
         What they say where there is none.
-    page_count
-        The number of pages.
+    numbers
+        The place of each page in the output's chain of directories, where smaller versions may lie between them.
     byte_layout
         How the output writes numbers; its byte order is that of `like`.
     file_name
@@ -86,8 +88,8 @@ def page_tags(
     """
     if like is None:
         tags, notices = metadata_tags(_of_region(metadata, edits.region), byte_layout)
-        return PageTags([tags] * page_count, notices)
-    pages, notices = _updated_pages(like, file_name, edits)
+        return PageTags([tags] * len(numbers), notices)
+    pages, notices = _updated_pages(like, tuple(numbers), file_name, edits)
     if byte_layout.big:
         return PageTags(pages, notices)
     classic = _as_classic(pages, byte_layout.order)
@@ -110,7 +112,7 @@ def _as_classic(tags: Sequence[tuple[Tag, ...]], order: str) -> PageTags:
     return PageTags([tuple(kept) for kept, _ in converted], notices)
 
 
-def _updated_pages(like: TiffSource, file_name: str, edits: Edits) -> PageTags:
+def _updated_pages(like: TiffSource, numbers: tuple[int, ...], file_name: str, edits: Edits) -> PageTags:
     """Return the tags of all pages of a file as they are true of an output."""
     pages: list[_Tags] = [{tag.code: tag for tag in like.tags(number)} for number in range(len(like.pages))]
     notices: dict[str, None] = {}
@@ -118,7 +120,8 @@ def _updated_pages(like: TiffSource, file_name: str, edits: Edits) -> PageTags:
         page = _Page(layout, number, len(pages), like.byte_layout.order, edits, like.is_excerpt)
         for update in _UPDATES:
             notices |= dict.fromkeys(update(tags, page))
-    notices |= dict.fromkeys(_update_descriptions(pages, like, file_name, edits))
+    numbering = tuple(like.page_numbers), numbers
+    notices |= dict.fromkeys(_update_descriptions(pages, like, numbering, file_name, edits))
     return PageTags([tuple(tags.values()) for tags in pages], list(notices))
 
 
@@ -242,10 +245,11 @@ _UPDATES: tuple[Callable[[_Tags, _Page], list[str]], ...] = (
 # --------------------------------------------------------------------------------------- all pages together
 
 
-def _update_descriptions(pages: Sequence[_Tags], like: TiffSource, file_name: str, edits: Edits) -> list[str]:
+def _update_descriptions(
+    pages: Sequence[_Tags], like: TiffSource, numbering: _Numbering, file_name: str, edits: Edits
+) -> list[str]:
     """Make true what the pages say of all images of the file."""
     notices: list[str] = []
-    changes = [_stack_changes(like, layout, file_name, edits) for layout in like.pages]
     if like.is_excerpt:
         notices += _move_series_description(pages, like)
     for number, tags in enumerate(pages):
@@ -256,9 +260,11 @@ def _update_descriptions(pages: Sequence[_Tags], like: TiffSource, file_name: st
         if like.is_excerpt and number > 0:
             del tags[DESCRIPTION]
             continue
-        notices += _update_imagej_metadata(tags, description.value, like.byte_layout.order, changes[number])
+        layout = like.pages[number]
+        changes = _stack_changes(like, layout, numbering, file_name, edits)
+        notices += _update_imagej_metadata(tags, description.value, like.byte_layout.order, changes)
         try:
-            updated = _updated(description.value, like.pages[number], changes[number])
+            updated = _updated(description.value, layout, changes)
         except OutdatedError as error:
             del tags[DESCRIPTION]
             notices.append(f"{name} is not kept: {error}")
@@ -281,11 +287,14 @@ def _updated(text: bytes, layout: PageLayout, changes: StackChanges) -> Descript
     return updated._replace(text=updated.text + b"\0")
 
 
-def _stack_changes(like: TiffSource, layout: PageLayout, file_name: str, edits: Edits) -> StackChanges:
+def _stack_changes(
+    like: TiffSource, layout: PageLayout, numbering: _Numbering, file_name: str, edits: Edits
+) -> StackChanges:
     stored = layout.stored
     dtype = layout.dtype if edits.dtype is None else edits.dtype
     return StackChanges(
-        pages=tuple(like.page_numbers),
+        pages=numbering[0],
+        numbers=numbering[1],
         is_excerpt=like.is_excerpt,
         dtype=dtype.name,
         has_dtype=dtype != layout.dtype,

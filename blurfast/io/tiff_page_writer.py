@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -79,6 +80,11 @@ class PageWriter:
         """Whether all segments of the page and its levels have been encoded."""
         return 0 not in self.sizes and all(level.is_complete for level in self.levels.values())
 
+    @property
+    def chained_directories(self) -> int:
+        """The directories that the page adds to the chain."""
+        return 1 + len(self.levels) * self._levels_are_chained
+
     def segments(self, plane: int, window: Window) -> list[tuple[int, Window]]:
         """Return the numbers of the segments of a window and what they cover of the image, in raster order."""
         rows, columns = self.layout.segment
@@ -138,6 +144,11 @@ class PageWriter:
         kept = [tag for tag in further if self.is_ycbcr or tag.code not in tiff_tags.YCBCR_TAGS]
         tags = {tag.code: tag for tag in (*layout_tags(self.layout, byte_layout), *kept)}
         return [*tags.values(), *segment_tags(self.layout, self.offsets, self.sizes, byte_layout)]
+
+
+def directory_numbers(pages: Sequence[PageWriter]) -> list[int]:
+    """Return the place of each page in the chain of directories, in which smaller versions may follow it."""
+    return list(itertools.accumulate((page.chained_directories for page in pages[:-1]), initial=0))
 
 
 class ImageWriter:

@@ -11,6 +11,7 @@ import tifffile
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.page_selection import PageSelection
 from blurfast.io.positioned import PositionedFile
+from blurfast.io.tiff_frames import FrameStack, frame_stack
 from blurfast.io.tiff_levels import PageLevels, sub_directory_exponents
 from blurfast.io.tiff_roles import PageRoles, chain_roles, is_slide, not_kept, slide_roles
 from blurfast.io.tiff_tags import ByteLayout
@@ -19,13 +20,16 @@ from blurfast.io.tiff_tags import ByteLayout
 class ChosenPages(NamedTuple):
     """The pages to be filtered, whether others of the same rank are left out, and what is to be said about it.
 
-    `levels` holds what smaller versions of each page there are that can be made anew.
+    `numbers` holds their places in the file, and `levels` what smaller versions of each page there are that can be made
+    anew. Frames of a `stack` share the one directory that there is.
     """
 
     pages: list[tifffile.TiffPage]
+    numbers: list[int]
     is_excerpt: bool
     notices: list[str]
     levels: list[PageLevels]
+    stack: FrameStack | None = None
 
 
 def choose_pages(
@@ -38,24 +42,61 @@ def choose_pages(
     Raises
     ------
     UnreadableError
-        If the chain of pages is damaged, or empty.
+        If the chain of pages is damaged, or empty, or all images are meant and the file ends before the last one.
     UnsupportedError
-        If there is no such page, or all are meant and some have no directory of their own.
+        If there is no such page, or all are meant and some have neither a directory of their own nor a place behind
+        the pixels of the only one.
     """
     pages = _chained_pages(tiff, file)
     if not pages:
         raise UnreadableError("holds no image", path=file.path, remedy="check where it comes from")
     roles = slide_roles(pages) if is_slide(pages[0]) else chain_roles(pages)
+    stack = _frame_stack(pages, file, selection)
+    if stack is not None:
+        return _choose_frames(stack, roles, file, byte_layout, selection)
     if selection is None:
-        _refuse_hidden_images(tiff, len(pages), file.path)
         chosen, is_excerpt, notices = roles.images, False, roles.notices
     else:
-        numbers = selection.of(len(pages), file.path)
-        chosen = [pages[number] for number in numbers]
+        chosen = [pages[number] for number in selection.of(len(pages), file.path)]
         is_excerpt = chosen not in (pages, roles.images)
         notices = []
     levels, lost = _levels(chosen, roles, file, byte_layout)
-    return ChosenPages(chosen, is_excerpt, [*notices, *not_kept("image", lost, " in SubIFDs")], levels)
+    numbers = [page.index for page in chosen]
+    return ChosenPages(chosen, numbers, is_excerpt, [*notices, *_lost_levels(lost)], levels)
+
+
+def _frame_stack(
+    pages: Sequence[tifffile.TiffPage], file: PositionedFile, selection: PageSelection | None
+) -> FrameStack | None:
+    """Return the images without directories of their own, if there are any that can be read."""
+    try:
+        return frame_stack(pages, file)
+    except UnsupportedError:
+        if selection is None:
+            raise
+        return None  # pages that have directories can be chosen
+
+
+def _choose_frames(
+    stack: FrameStack,
+    roles: PageRoles,
+    file: PositionedFile,
+    byte_layout: ByteLayout,
+    selection: PageSelection | None,
+) -> ChosenPages:
+    if selection is None:
+        stack.refuse_if_short(file.path)
+        numbers = list(range(stack.count))
+    else:
+        numbers = selection.of(stack.count, file.path)
+    (first_levels,), lost = _levels([stack.directory], roles, file, byte_layout)
+    levels = [PageLevels() if number else first_levels for number in numbers]
+    is_excerpt = numbers != list(range(stack.claimed))
+    return ChosenPages([stack.directory] * len(numbers), numbers, is_excerpt, _lost_levels(lost), levels, stack)
+
+
+def _lost_levels(pages: Sequence[tifffile.TiffPage]) -> list[str]:
+    return not_kept("image", pages, " in SubIFDs")
 
 
 def _levels(
@@ -98,12 +139,3 @@ def _pages_in_order(tiff: tifffile.TiffFile) -> Iterator[tifffile.TiffPage]:
         except IndexError:
             return
         yield page.aspage()
-
-
-def _refuse_hidden_images(tiff: tifffile.TiffFile, pages: int, path: str) -> None:
-    """Refuse files whose further images have no directories of their own, as they would be lost."""
-    imagej = tiff.imagej_metadata or {}
-    shaped = tiff.shaped_metadata or ()
-    if imagej.get("images", 1) > pages or any(series.get("truncated") for series in shaped) or tiff.is_stk:
-        fact = "holds images without directories of their own"
-        raise UnsupportedError(fact, path=path, remedy="save it as a TIFF file with one page per image")

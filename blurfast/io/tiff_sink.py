@@ -24,7 +24,7 @@ from blurfast.io.tiff_codecs import CODECS, JPEG_QUALITY, parse_compression
 from blurfast.io.tiff_metadata import page_tags
 from blurfast.io.tiff_options import TiffOptions, parse_bigtiff, parse_predictor, parse_tile
 from blurfast.io.tiff_output import CLASSIC_LIMIT, OutputPage, output_byte_layout, output_pages
-from blurfast.io.tiff_page_writer import EncodedSegment, ImageWriter, PageWriter
+from blurfast.io.tiff_page_writer import EncodedSegment, ImageWriter, PageWriter, directory_numbers
 from blurfast.io.tiff_source import TiffSource
 from blurfast.pixels import Pixels, Window
 
@@ -125,7 +125,7 @@ class TiffSink:
             dict.fromkeys(kernel for writer in self._writers for kernel in writer.kernels)
         )
         self._copied_tags, notices = page_tags(
-            like, metadata, len(self._pages), self.byte_layout, os.path.basename(self.path), edits
+            like, metadata, directory_numbers(self._pages), self.byte_layout, os.path.basename(self.path), edits
         )
         self.notices += notices
         # What comes later in the file than it is encoded: all levels, and with them the image of which they are.

@@ -20,8 +20,9 @@ from blurfast.io.base import ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.page_selection import PageSelection, page_names
 from blurfast.io.positioned import PositionedFile
-from blurfast.io.tiff_copies import copied_tags
+from blurfast.io.tiff_copies import CopiedTags, copied_tags
 from blurfast.io.tiff_directories import DirectoryReader
+from blurfast.io.tiff_frames import FrameStack
 from blurfast.io.tiff_layout import PageLayout, page_layout
 from blurfast.io.tiff_levels import is_cog
 from blurfast.io.tiff_limits import check_directories
@@ -42,7 +43,7 @@ class TiffSource:
     A page whose channels are stored in separate planes counts as one image per channel. Smaller versions of an image
     (pyramid levels, reduced pages) are left out, since they can be made anew; so are masks and the labels of slides,
     with a notice. Samples with too few bits to calculate with and indices of a palette become pixels as `StoredSamples`
-    says, with a notice.
+    says, with a notice. Images of a stack without directories of their own are pages like others; see `FrameStack`.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class TiffSource:
     file_name
         The file's name without its directory.
     page_numbers
-        Their places in the chain of pages.
+        Their places in the file.
     levels
         The smaller versions of every page that can be made anew.
     is_cog
@@ -89,7 +90,7 @@ class TiffSource:
         self.kernels: list[Kernel] = []
         self.pages: list[PageLayout] = []
         self.page_numbers: list[int] = []
-        self._readers: list[PageReader] = []
+        self._planes: list[tuple[PageReader, int]] = []
         with contextlib.ExitStack() as undo:
             self._file = PositionedFile(self.path)
             undo.callback(self._file.close)
@@ -101,22 +102,28 @@ class TiffSource:
                 self.is_cog = is_cog(self._file, self.byte_layout)
                 self._add_pages(tiff, selection)
             undo.pop_all()
-        self._planes = [(page, plane) for page, layout in enumerate(self.pages) for plane in range(layout.planes)]
-        self._images = [self._readers[page].spec for page, _ in self._planes]
+        self._images = [reader.spec for reader, _ in self._planes]
 
     def _add_pages(self, tiff: tifffile.TiffFile, selection: PageSelection | None) -> None:
         chosen = choose_pages(tiff, self._file, self.byte_layout, selection)
-        pages, self.is_excerpt, self.notices, self.levels = chosen
-        for page in pages:
-            self._add_page(page, has_others=len(tiff.pages) > 1)
-        self._copy_tags(pages, tiff.pages.first)
+        pages, self.page_numbers, self.is_excerpt, self.notices, self.levels, stack = chosen
+        directories = DirectoryReader(self._file.read, self._file.size, self.byte_layout)
+        if stack is None:
+            for page in pages:
+                self._add_page(page, has_others=len(tiff.pages) > 1)
+            copies = [copied_tags(page, directories) for page in pages]
+            first_page = copied_tags(tiff.pages.first, directories) if self.is_excerpt else copies[0]
+        else:
+            self._add_frames(stack)
+            first_page = copied_tags(stack.directory, directories)
+            further = CopiedTags(stack.tags_of_each(first_page.tags), [])
+            copies = [further if number else first_page for number in self.page_numbers]
+        self._keep_tags(copies, first_page, directories)
         self._note_conversions()
 
-    def _copy_tags(self, pages: list[tifffile.TiffPage], first_page: tifffile.TiffPage) -> None:
-        directories = DirectoryReader(self._file.read, self._file.size, self.byte_layout)
-        copies = [copied_tags(page, directories) for page in pages]
+    def _keep_tags(self, copies: list[CopiedTags], first_page: CopiedTags, directories: DirectoryReader) -> None:
         self._tags = [copy.tags for copy in copies]
-        self.first_page_tags = copied_tags(first_page, directories).tags if self.is_excerpt else self._tags[0]
+        self.first_page_tags = first_page.tags
         self.metadata: Metadata = shared_metadata(self._tags[0], self.byte_layout.order, self.pages[0].colour_model)
         lost = [name for copy in copies for name in copy.dropped]
         lost += [f"{tag_name(code)} (damaged)" for code in directories.damaged]
@@ -131,8 +138,14 @@ class TiffSource:
             remedy = f"{error.remedy}, or choose other pages with --page"
             raise UnsupportedError(error.fact, path=error.path, remedy=remedy) from error
         self.pages.append(layout)
-        self.page_numbers.append(page.index)
-        self._readers.append(page_reader(page, layout, self._file, self.byte_layout.order))
+        reader = page_reader(page, layout, self._file, self.byte_layout.order)
+        self._planes += [(reader, plane) for plane in range(layout.planes)]
+
+    def _add_frames(self, stack: FrameStack) -> None:
+        reader, planes = stack.reader(self._file, self.byte_layout.order), stack.layout.planes
+        for number in self.page_numbers:
+            self.pages.append(stack.layout)
+            self._planes += [(reader, number * planes + plane) for plane in range(planes)]
 
     def _note_conversions(self) -> None:
         numbers: dict[str, list[int]] = {}
@@ -158,8 +171,8 @@ class TiffSource:
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
         """Return tasks that together fill `target` with the pixels of `window`, whole segments of image `image`."""
-        page, plane = self._planes[image]
-        return self._readers[page].tasks(plane, window, target)
+        reader, plane = self._planes[image]
+        return reader.tasks(plane, window, target)
 
     def close(self) -> None:
         """Release the file. No task runs any more."""
