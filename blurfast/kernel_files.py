@@ -236,11 +236,11 @@ def _read_image(path: Path) -> Weights:
 
 
 def _open_image(path: Path) -> FileSource:
-    """Open an image by the readers that know what can be wrong with one, and that need no compiled kernels."""
+    """Open an image by the readers that know what can be wrong with one."""
     if path.suffix.lower() == ".png":
-        from blurfast.io.pillow import PillowSource
+        from blurfast.io.png_source import PngSource
 
-        return PillowSource(path)
+        return PngSource(path)
     from blurfast.io.tiff_source import TiffSource
 
     return TiffSource(path)

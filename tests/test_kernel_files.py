@@ -364,8 +364,9 @@ def test_sizes_beyond_the_largest(tmp_path, suffix, shape):
 @pytest.mark.parametrize("side", [5000, 12_000, 60_000])
 def test_large_images_are_refused_by_their_headers(tmp_path, side):
     # There are no pixels in the file, which nothing but decoding it would find out.
-    with pytest.raises(UnsupportedError, match=r"more than 4001|Pillow decodes"):
-        read_kernel(write(tmp_path / "k.png", png(side, side, zlib.compress(b""))))
+    long_enough = png(side, side, zlib.compress(b"")) + bytes(side * side // 1000)
+    with pytest.raises(UnsupportedError, match="more than 4001"):
+        read_kernel(write(tmp_path / "k.png", long_enough))
 
 
 def test_large_npy_is_refused_by_its_header(tmp_path):

@@ -225,7 +225,7 @@ def test_other_formats_get_levels_too(tmp_path: Path) -> None:
     Image.fromarray(noise((300, 280, 4))).save(tmp_path / "in.png")
     filter_file(tmp_path / "in.png", tmp_path / "out.tif", BLUR, pyramid=True)
     assert_pyramid(tmp_path / "out.tif", alpha=3)
-    with pytest.raises(UnsupportedError, match="pyramid is chosen for TIFF only"):
+    with pytest.raises(UnsupportedError, match="--pyramid is for TIFF outputs"):
         filter_file(tmp_path / "in.png", tmp_path / "out.png", BLUR, pyramid=True)
 
 

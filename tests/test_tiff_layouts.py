@@ -290,7 +290,7 @@ def test_keywords_that_do_not_exist(path: Path) -> None:
 def test_tiff_options_are_for_tiff(path: Path, option: str) -> None:
     tifffile.imwrite(path, noise((HEIGHT, WIDTH)))
     values = {"compression": "none", "predictor": "none", "tile": "strips", "bigtiff": "no"}
-    with pytest.raises(UnsupportedError, match=rf"{option} is chosen for TIFF only, not for \.png; leave it out"):
+    with pytest.raises(UnsupportedError, match=rf"--{option} is for TIFF outputs, not for \.png; leave it out"):
         filter_file(path, path.with_name("out.png"), Gaussian(1), **{option: values[option]})
     filter_file(path, path.with_name("out.png"), Gaussian(1), bigtiff="auto", tile=None)
 

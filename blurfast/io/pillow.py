@@ -8,7 +8,6 @@ import os
 import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.PpmImagePlugin import PpmImageFile
 
 from blurfast.cpu.catalogue import Kernel
 from blurfast.errors import UnreadableError, UnsupportedError
@@ -31,8 +31,7 @@ _READABLE_FORMATS = ("BMP", "GIF", "JPEG", "PPM", "QOI", "TGA", "WEBP")
 _STRIP_BYTES = 1 << 20
 
 _DAMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError, ArithmeticError,
-    struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, EOFError, ArithmeticError, struct.error,
 )  # fmt: skip
 """What Pillow's readers raise on files that are not as they should be."""
 
@@ -59,12 +58,11 @@ _LAYOUTS = {
     "LA": _Layout(2, np.uint8, 4, has_alpha=True),
     "RGB": _Layout(3, np.uint8, 4),
     "RGBA": _Layout(4, np.uint8, 4, has_alpha=True),
-    "I;16": _Layout(1, np.uint16, 2),
     "I": _Layout(1, np.uint16, 4),  # of 16-bit PGM, the only one among the readable formats
     "F": _Layout(1, np.float32, 4),
 }
 
-_CONVERSIONS = {"1": "L", "P": "RGB", "PA": "RGBA"}
+_CONVERSIONS = {"1": "L", "P": "RGB"}
 _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 
 
@@ -269,9 +267,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except Image.DecompressionBombError as error:
         fact = f"has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels that Pillow decodes"
-        raise UnsupportedError(fact, path=path, remedy="convert it to TIFF, which is read in parts") from error
+        raise UnsupportedError(fact, path=path, remedy="convert it to TIFF or PNG, which are read in parts") from error
     except UnidentifiedImageError as error:
-        raise UnreadableError("is not an image of a known format", path=path, remedy="convert it to TIFF") from error
+        remedy = "get an intact copy, or convert it to TIFF or PNG"
+        raise UnreadableError("is not an image of a known format", path=path, remedy=remedy) from error
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.strerror is not None:
             fact = f"cannot be opened ({error.strerror})"
@@ -295,23 +294,19 @@ def _target_mode(image: Image.Image, path: Path) -> str:
     if mode not in _LAYOUTS:
         raise UnsupportedError(f"its pixels are {image.mode}", path=path, remedy="convert it to RGB first")
     if image.has_transparency_data and not _LAYOUTS[mode].has_alpha:
-        if mode not in _WITH_ALPHA:
-            raise UnsupportedError("has 16 bits and a colour key", path=path, remedy="save it with an alpha channel")
         mode = _WITH_ALPHA[mode]
     if _LAYOUTS[mode].dtype is np.uint8 and _has_16_bits(image):
         fact = "has 16 bits per sample, of which 8 would be lost"
-        raise UnsupportedError(fact, path=path, remedy="save it as TIFF, or as PNG without interlacing or colour key")
+        raise UnsupportedError(fact, path=path, remedy="save it as TIFF or PNG")
     return mode
 
 
 def _has_16_bits(image: Image.Image) -> bool:
-    """Return whether the samples in the file are wider than 8 bits, whatever they are decoded to."""
-    for tile in getattr(image, "tile", []):
-        raw_mode, *rest = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        is_wide_ppm = image.format == "PPM" and rest and rest[0] > 255
-        if is_wide_ppm or ";16" in str(raw_mode):
-            return True
-    return False
+    """Return whether the samples of a PPM file, the only one that may have them, are wider than 8 bits."""
+    if not isinstance(image, PpmImageFile):
+        return False
+    arguments = image.tile[0].args  # a tuple with the largest value, where that is not the type's own
+    return isinstance(arguments, tuple) and arguments[1] > 255
 
 
 def _refuse_impossible_size(image: Image.Image, path: Path) -> None:

@@ -44,11 +44,8 @@ def read_metadata(image: Image.Image) -> Metadata:
         horizontal, vertical = info["dpi"]
         resolution = float(horizontal) / _METRES_PER_INCH, float(vertical) / _METRES_PER_INCH
     text = {}
-    if image.format == "PNG":
-        text = {str(keyword): str(value) for keyword, value in info.items() if isinstance(value, str)}
-    elif isinstance(info.get("comment"), bytes):
+    if "comment" in info:
         text = {"Description": info["comment"].decode("utf-8", "replace")}
-    xmp = info.get("xmp")
     segments = [data for _, data in getattr(image, "applist", ())]
     resources = b"".join(
         data.removeprefix(_PHOTOSHOP_PREFIX) for data in segments if data.startswith(_PHOTOSHOP_PREFIX)
@@ -58,7 +55,7 @@ def read_metadata(image: Image.Image) -> Metadata:
         icc_profile=info.get("icc_profile"),
         exif=exif,
         text=text,
-        xmp=xmp if isinstance(xmp, bytes) and xmp else None,
+        xmp=info.get("xmp") or None,
         photoshop=resources or None,
         others=tuple(dict.fromkeys(_other_segments(image))),
     )

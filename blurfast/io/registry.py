@@ -141,7 +141,7 @@ def _is_chosen(value: object) -> bool:
 def _refuse_options(path: str | os.PathLike[str], suffix: str, format_name: str, names: Iterable[str]) -> None:
     """Refuse options that are for files of one format, where the output is of another."""
     for name in sorted(names):
-        fact = f"{name} is chosen for {format_name} only, not for {suffix or 'a name without a suffix'}"
+        fact = f"--{name.replace('_', '-')} is for {format_name} outputs, not for {suffix or 'a name without a suffix'}"
         raise UnsupportedError(fact, path=path, remedy="leave it out")
 
 
