@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -50,11 +51,11 @@ def filter_copied(plan: Plan, source: Source, sink: Sink) -> None:
     """
     assert plan.bands is not None
     store = open_store(plan, source, 0)
-    outputs = _OutputBuffers(plan)
+    outputs = _OutputBuffers([plan])
     with contextlib.closing(plan.window_filter()) as window_filter:
         for window in plan.windows():
             run_all(store.read_tasks(window), plan.threads)
-            target = outputs.take(window)
+            target = outputs.take(plan, window)
             pixels, first_column = store.pixels(window)
             rows = functools.partial(store.rows, window)
             for tasks in window_filter.stages(window, pixels, first_column, rows, target):
@@ -84,8 +85,9 @@ def filter_stream(
     try:
         with _Pool(max(plan.threads for plan in plans)) as pool, _OrderedWriter(sink) as writer:
             done = 0
+            outputs = _OutputBuffers(plans)
             for image, plan in enumerate(plans):
-                for window in _stream_image(plan, source, sink, image, pool, writer, counter):
+                for window in _stream_image(plan, source, sink, image, pool, writer, outputs, counter):
                     done += window.rows * window.columns
                     if progress is not None:
                         progress(done, total)
@@ -100,12 +102,18 @@ def filter_stream(
 
 
 def _stream_image(
-    plan: Plan, source: Source, sink: Sink, image: int, pool: _Pool, writer: _OrderedWriter, counter: LossCounter
+    plan: Plan,
+    source: Source,
+    sink: Sink,
+    image: int,
+    pool: _Pool,
+    writer: _OrderedWriter,
+    outputs: _OutputBuffers,
+    counter: LossCounter,
 ) -> Iterable[Window]:
     """Filter one image, and yield each window once it is computed."""
     assert plan.bands is not None
     store = open_store(plan, source, image)
-    outputs = _OutputBuffers(plan)
     windows = list(plan.windows())
     reading = pool.start(store.read_tasks(windows[0]))
     with contextlib.closing(_stream_filter(plan, counter)) as window_filter:
@@ -113,7 +121,7 @@ def _stream_image(
             pool.finish(reading)
             if index + 1 < len(windows):
                 reading = pool.start(store.read_tasks(windows[index + 1]))
-            target = outputs.take(window)
+            target = outputs.take(plan, window)
             pixels, first_column = store.pixels(window)
             rows = functools.partial(store.rows, window)
             for tasks in window_filter.stages(window, pixels, first_column, rows, target):
@@ -137,27 +145,32 @@ def _in_output(window: Window, area: Window) -> Window:
 
 
 class _OutputBuffers:
-    """A few arrays for windows of the output, each reused once its segments are written."""
+    """Memory for a few windows of the output, which all images of a run share; reused once its window is written."""
 
-    def __init__(self, plan: Plan) -> None:
-        assert plan.bands is not None
-        bands, image = plan.bands, plan.image
-        count = min(bands.rows, plan.area.rows) * min(bands.columns, plan.area.columns) * image.channels
-        self._channels = image.channels
-        self._buffers = [np.empty(count, dtype=plan.target_dtype) for _ in range(OUTPUT_BUFFERS)]
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        most = max(_output_bytes(plan) for plan in plans)
+        self._buffers = [np.empty(most, dtype=np.uint8) for _ in range(OUTPUT_BUFFERS)]
         self._users: list[list[Future[None]]] = [[] for _ in self._buffers]
         self._turn = 0
 
-    def take(self, window: Window) -> Pixels:
+    def take(self, plan: Plan, window: Window) -> Pixels:
         """Return an array for `window`, once the segments of the window before last are written."""
         self._turn = (self._turn + 1) % OUTPUT_BUFFERS
         wait(self._users[self._turn])
-        shape = (window.rows, window.columns, self._channels)
-        return self._buffers[self._turn][: window.rows * window.columns * self._channels].reshape(shape)
+        shape = (window.rows, window.columns, plan.image.channels)
+        count = math.prod(shape) * plan.target_dtype.itemsize
+        return self._buffers[self._turn][:count].view(plan.target_dtype).reshape(shape)
 
     def lend(self, user: Future[None]) -> None:
         """Keep the array that was taken last until `user` is done."""
         self._users[self._turn] = [user]
+
+
+def _output_bytes(plan: Plan) -> int:
+    """Return the size of the largest window of an output."""
+    assert plan.bands is not None
+    pixels = min(plan.bands.rows, plan.area.rows) * min(plan.bands.columns, plan.area.columns)
+    return pixels * plan.image.channels * plan.target_dtype.itemsize
 
 
 class _Pool:

@@ -31,15 +31,16 @@ from blurfast.transforms import PlanningEffort
 from blurfast.window_filter import WindowFilter
 
 OUTPUT_BUFFERS = 2
-"""Bands that are being encoded while the next is computed."""
+"""Windows of the output in memory: one is computed while the one before is encoded and written."""
 
 _PREFERRED_BAND_BYTES = 8 * MEGABYTE
 _MULTIRATE_SCRATCH_BYTES = 48 * MEGABYTE
 _FEWEST_BAND_ROWS = 256
 # Plans of filters with larger kernels are not kept.
 _MOST_FILTER_BYTES_KEPT = MEGABYTE // 4
-# What codecs, thread stacks and the allocator took beyond the prediction in runs over many kinds of files.
-_UNPREDICTED_BYTES = 24 * MEGABYTE
+# What runs over many kinds of files took beyond the prediction: the start of the kernels' linker, stacks of threads,
+# what the allocator keeps, and the last windows of one image while the next is begun.
+_UNPREDICTED_BYTES = 18 * MEGABYTE
 # By how much more the next process may keep resident before it holds any pixels.
 _VARYING_BYTES = 6 * MEGABYTE
 
@@ -400,7 +401,7 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
     parts = {
         "input": source,
         "output": OUTPUT_BUFFERS * output,
-        "encoded": (OUTPUT_BUFFERS + 1) * output,
+        "encoded": OUTPUT_BUFFERS * output,
         "decoding": _tasks_at_once(image, threads) * image.task_bytes,
         "encoding": _tasks_at_once(target, threads) * target.task_bytes + target.held_bytes,
         "tiles": plan.operation.memory(rows, columns, threads),

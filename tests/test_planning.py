@@ -138,7 +138,7 @@ def test_blocks_are_predicted_to_read_what_they_depend_on(grain, sink_grain, sig
 
 def test_no_more_is_predicted_for_blocks_than_whole_segments():
     image = image_of(8000, 8000, 1, "float32", Grain(1024, 1024))
-    plan = plan_stream(Gaussian(50), image, image, Resources(1, 180 * MEGABYTE), 0)
+    plan = plan_stream(Gaussian(50), image, image, Resources(1, 130 * MEGABYTE), 0)
     assert (plan.bands.rows, plan.bands.columns) == (1024, 1024)
     assert 0 < plan.halo[0] < 1024
     assert plan.bands.parts["input"] == 2 * (3 * 1024) ** 2 * 4
