@@ -112,9 +112,12 @@ def test_failing_commands_tell_why():
         run_process([sys.executable, "-c", "raise SystemExit(3)"])
 
 
-def test_processes_keep_the_bytecode_of_modules_as_installed_ones_do(monkeypatch):
+def test_processes_keep_the_bytecode_of_modules_as_installed_ones_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-    run_process([sys.executable, "-c", "import sys; assert not sys.dont_write_bytecode"])
+    answer = tmp_path / "answer"
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(sys.dont_write_bytecode))"
+    run_process([sys.executable, "-c", code, str(answer)])
+    assert answer.read_text() == "False"
 
 
 def copy_instead(wrong):

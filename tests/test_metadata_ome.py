@@ -99,9 +99,9 @@ def test_schema(tmp_path: Path, options: dict[str, Any]) -> None:
         pytest.skip("ome-types, which has the schema, is not installed")
     schema = xmlschema.XMLSchema(str(Path(package.submodule_search_locations[0]) / "ome-2016-06.xsd"))
     write_ome(tmp_path / "in.ome.tif")
-    schema.validate(xml_in(tmp_path / "in.ome.tif"))
+    assert list(schema.iter_errors(xml_in(tmp_path / "in.ome.tif"))) == []
     target, _ = filtered(tmp_path / "in.ome.tif", **options)
-    schema.validate(xml_in(target))
+    assert list(schema.iter_errors(xml_in(target))) == []
 
 
 def test_planes_go_where_the_description_says(tmp_path: Path) -> None:
