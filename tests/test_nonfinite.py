@@ -5,11 +5,15 @@ Values near the largest of a dtype are here too, for they become infinite where 
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from blurfast import correlate
 from blurfast.boundary import MODES
+from blurfast.cpu.nonfinite import Contributions, repair_bytes
+from blurfast.transforms import Transform
 from tests import naive, tolerances
 from tests.convolutions import assert_like, average, weights
 from tests.pictures import noise
@@ -92,3 +96,17 @@ def test_sums_beyond_the_largest_value_are_infinite():
     result = correlate(image, np.ones((3, 3)), method="fft")
     assert (result[:, :28] == np.inf).all()
     assert (result[:, 32:] == -np.inf).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_memory_of_a_repair_is_what_is_planned(dtype):
+    transform = Transform(rows=700, columns=720, kernel_rows=41, kernel_columns=41, channels=1, itemsize=4)
+    tile = noise((700, 720), dtype)
+    tile[::30, ::40], tile[5::30, ::40], tile[9::30, ::40] = np.nan, np.inf, -np.inf
+    contributions = Contributions(np.random.default_rng(0).normal(size=(41, 41)), transform)
+    contributions.of(tile)  # what numpy keeps for transforms of a size is not counted
+    tracemalloc.start()
+    contributions.of(tile)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.9 * repair_bytes(transform) <= peak <= repair_bytes(transform)

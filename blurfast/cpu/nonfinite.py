@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from blurfast.transforms import Transform
 # Counts are whole numbers, but for the rounding of the transforms.
 _ONE_AT_LEAST = 0.5
 
-# Measured: what the transforms of masks hold at a time.
-_BYTES_PER_POINT = 39
+# Two complex spectra of half the points, and masks.
+_BYTES_PER_POINT = 23
+_ROWS_AT_A_TIME = 64
 
 # These transforms take several times the memory of the tile's own, so threads take turns.
 _one_at_a_time = threading.Lock()
@@ -63,14 +65,15 @@ class Contributions:
 
     def _reach(self, *pairs: tuple[NDArray[np.bool], NDArray[np.bool]]) -> NDArray[np.bool]:
         """Return which results any of the pixels reaches by any of the weights that it is paired with."""
-        shape = self._transform.rows, self._transform.columns
-        reached = np.zeros(shape, dtype=np.bool)
+        reached = np.zeros((self._transform.rows, self._transform.columns), dtype=np.bool)
         for pixels, weights in pairs:
             if pixels.any() and weights.any():
                 spectrum = self._spectrum(self._spread(weights))
                 np.conjugate(spectrum, out=spectrum)
                 spectrum *= self._spectrum(pixels)
-                reached |= np.fft.irfft2(spectrum, s=shape) > _ONE_AT_LEAST
+                np.fft.ifft(spectrum, axis=0, out=spectrum)
+                for rows in _pieces(len(spectrum)):
+                    reached[rows] |= np.fft.irfft(spectrum[rows], n=self._transform.columns) > _ONE_AT_LEAST
         return reached
 
     def _spread(self, weights: NDArray[np.bool]) -> NDArray[np.bool]:
@@ -80,5 +83,16 @@ class Contributions:
         spread[: weights.shape[0], : weights.shape[1] * transform.channels : transform.channels] = weights
         return spread
 
-    def _spectrum(self, mask: NDArray[np.bool]) -> NDArray[Any]:
-        return np.fft.rfft2(mask.astype(np.float64), s=(self._transform.rows, self._transform.columns))
+    def _spectrum(self, mask: NDArray[np.bool]) -> NDArray[np.complex128]:
+        columns = self._transform.columns
+        spectrum = np.zeros((self._transform.rows, columns // 2 + 1), dtype=np.complex128)
+        for rows in _pieces(len(mask)):
+            np.fft.rfft(mask[rows].astype(np.float64), n=columns, out=spectrum[rows])
+        np.fft.fft(spectrum, axis=0, out=spectrum)
+        return spectrum
+
+
+def _pieces(row_count: int) -> Iterator[slice]:
+    """Yield rows that are transformed together: few, since real numbers take more memory than masks."""
+    for row in range(0, row_count, _ROWS_AT_A_TIME):
+        yield slice(row, min(row + _ROWS_AT_A_TIME, row_count))
