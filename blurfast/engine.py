@@ -2,7 +2,7 @@
 
 An image in memory is filtered where it lies. A stream passes through three overlapping stages: while the tiles of
 one window are computed, the next window is being decoded and the previous one encoded, all in one pool of threads;
-one more thread writes what is encoded, in order. All queues are bounded.
+one more thread has that done, a few segments at a time, and writes them in order. All queues are bounded.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ import contextlib
 import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blurfast.editing import EditingFilter, LossCounter
 from blurfast.io.base import Sink, Source
 from blurfast.parallel import run_all
 from blurfast.pixels import Pixels, Window
-from blurfast.planning import OUTPUT_BUFFERS, Plan
+from blurfast.planning import OUTPUT_BUFFERS, Plan, encoded_ahead
 from blurfast.window_filter import WindowFilter
 from blurfast.windows import open_store
-
-_MOST_UNFINISHED = 2
-"""Windows that are handed to the writer: one that is being written, and the next."""
 
 Progress = Callable[[int, int], None]
 """Called with the pixels done so far and all pixels; an exception that it raises cancels the run."""
@@ -83,15 +82,16 @@ def filter_stream(
     total = sum(plan.area.rows * plan.area.columns for plan in plans)
     counter = LossCounter()
     try:
-        with _Pool(max(plan.threads for plan in plans)) as pool, _OrderedWriter(sink) as writer:
+        threads = max(plan.threads for plan in plans)
+        outputs = _OutputBuffers(plans)
+        with _Pool(threads) as pool, _OrderedWriter(sink, pool, encoded_ahead(threads)) as writer:
             done = 0
-            outputs = _OutputBuffers(plans)
             for image, plan in enumerate(plans):
                 for window in _stream_image(plan, source, sink, image, pool, writer, outputs, counter):
                     done += window.rows * window.columns
                     if progress is not None:
                         progress(done, total)
-            writer.finish()
+            outputs.finish()
         before_commit()
         source.close()  # the output may take the place of the input
         sink.commit()
@@ -126,8 +126,8 @@ def _stream_image(
             rows = functools.partial(store.rows, window)
             for tasks in window_filter.stages(window, pixels, first_column, rows, target):
                 pool.finish(pool.start(tasks))
-            segments = pool.start(sink.encode_tasks(image, _in_output(window, plan.area), target))
-            outputs.lend(writer.write(image, segments))
+            tasks = sink.encode_tasks(image, _in_output(window, plan.area), target)
+            outputs.lend(writer.write(image, tasks))
             yield window
 
 
@@ -148,22 +148,35 @@ class _OutputBuffers:
     """Memory for a few windows of the output, which all images of a run share; reused once its window is written."""
 
     def __init__(self, plans: Sequence[Plan]) -> None:
-        most = max(_output_bytes(plan) for plan in plans)
-        self._buffers = [np.empty(most, dtype=np.uint8) for _ in range(OUTPUT_BUFFERS)]
-        self._users: list[list[Future[None]]] = [[] for _ in self._buffers]
+        self._most = max(_output_bytes(plan) for plan in plans)
+        self._buffers: list[NDArray[np.uint8] | None] = [None] * OUTPUT_BUFFERS
+        self._users: list[Future[None] | None] = [None] * OUTPUT_BUFFERS
         self._turn = 0
 
     def take(self, plan: Plan, window: Window) -> Pixels:
-        """Return an array for `window`, once the segments of the window before last are written."""
-        self._turn = (self._turn + 1) % OUTPUT_BUFFERS
-        wait(self._users[self._turn])
+        """Return an array for `window`, once the window before last is written; raise what that has failed with."""
+        self._await_next()
         shape = (window.rows, window.columns, plan.image.channels)
         count = math.prod(shape) * plan.target_dtype.itemsize
-        return self._buffers[self._turn][:count].view(plan.target_dtype).reshape(shape)
+        buffer = self._buffers[self._turn]
+        if buffer is None:
+            buffer = self._buffers[self._turn] = np.empty(self._most, dtype=np.uint8)
+        return buffer[:count].view(plan.target_dtype).reshape(shape)
 
     def lend(self, user: Future[None]) -> None:
         """Keep the array that was taken last until `user` is done."""
-        self._users[self._turn] = [user]
+        self._users[self._turn] = user
+
+    def finish(self) -> None:
+        """Wait until all windows are written; raise what one of them has failed with."""
+        for _ in self._buffers:
+            self._await_next()
+
+    def _await_next(self) -> None:
+        self._turn = (self._turn + 1) % OUTPUT_BUFFERS
+        user = self._users[self._turn]
+        if user is not None:
+            user.result()
 
 
 def _output_bytes(plan: Plan) -> int:
@@ -197,37 +210,35 @@ class _Pool:
 
 
 class _OrderedWriter:
-    """A thread that appends encoded segments to a sink, in order, as they become ready."""
+    """A thread that has segments encoded, a few of them ahead, and appends them to a sink in order."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, pool: _Pool, ahead: int) -> None:
+        self._sink, self._pool, self._ahead = sink, pool, ahead
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="blurfast-writer")
-        self._unfinished: deque[Future[None]] = deque()
+        self._is_stopped = False
 
-    def write(self, image: int, segments: list[Future[Any]]) -> Future[None]:
-        """Have the segments of one window written; blocks while two windows wait. Raise what has gone wrong before.
+    def write(self, image: int, tasks: Iterable[Callable[[], Any]]) -> Future[None]:
+        """Have the segments of one window encoded and written.
 
         Returns
         -------
         Future
             Done when all are written: until then, stored segments are the pixels themselves.
         """
-        while self._unfinished and (self._unfinished[0].done() or len(self._unfinished) == _MOST_UNFINISHED):
-            self._unfinished.popleft().result()
-        self._unfinished.append(self._executor.submit(self._append, image, segments))
-        return self._unfinished[-1]
+        waiting = iter(tasks)
+        # The first ones now, before the tasks of the next window stand in their way.
+        encoding = deque(self._pool.start(islice(waiting, self._ahead)))
+        return self._executor.submit(self._append, image, encoding, waiting)
 
-    def finish(self) -> None:
-        """Wait until all is written."""
-        for window in self._unfinished:
-            window.result()
-
-    def _append(self, image: int, segments: list[Future[Any]]) -> None:
-        for segment in segments:
-            self._sink.append(image, segment.result())
+    def _append(self, image: int, encoding: deque[Future[Any]], waiting: Iterator[Callable[[], Any]]) -> None:
+        while encoding and not self._is_stopped:
+            segment = encoding.popleft().result()
+            encoding += self._pool.start(islice(waiting, 1))
+            self._sink.append(image, segment)
 
     def __enter__(self) -> _OrderedWriter:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=failure[0] is not None)
+        self._is_stopped = failure[0] is not None
+        self._executor.shutdown(wait=True, cancel_futures=self._is_stopped)

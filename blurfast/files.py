@@ -33,7 +33,7 @@ Alpha = Literal["weighted", "independent"]
 ALPHA_RULES: tuple[Alpha, ...] = get_args(Alpha)
 
 # What loading a kernel adds to a process that has not loaded one yet.
-_KERNEL_LOADER_BYTES = 48 * MEGABYTE
+_KERNEL_LOADER_BYTES = 54 * MEGABYTE
 _LOADED_BY_RUNS = ("blurfast.cpu.objects", "blurfast.io.pillow", "blurfast.io.png", "blurfast.io.tiff_sink")
 
 _Path = str | os.PathLike[str]
@@ -346,7 +346,7 @@ def _plan_images(
 ) -> list[Plan]:
     if process_memory is None:
         process_memory = resident_memory() + (0 if "llvmlite" in sys.modules else _KERNEL_LOADER_BYTES)
-    options = {**options, "path": os.fspath(path)}
+    options = {**options, "image_count": len(images), "path": os.fspath(path)}
 
     @functools.cache  # stacks have thousands of images of one kind
     def plan(image: _Image, target: ImageSpec) -> Plan:

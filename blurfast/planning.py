@@ -22,7 +22,7 @@ from blurfast.cpu.catalogue import Kernel
 from blurfast.cpu.separable import even
 from blurfast.errors import MemoryBudgetError
 from blurfast.filters import Filter
-from blurfast.io.base import ImageSpec
+from blurfast.io.base import Grain, ImageSpec
 from blurfast.methods import Gpu, Job, Method, MultirateMethod
 from blurfast.pixels import Window
 from blurfast.regions import Reach, reach
@@ -40,7 +40,7 @@ _FEWEST_BAND_ROWS = 256
 _MOST_FILTER_BYTES_KEPT = MEGABYTE // 4
 # What runs over many kinds of files took beyond the prediction: the start of the kernels' linker, stacks of threads,
 # what the allocator keeps, and the last windows of one image while the next is begun.
-_UNPREDICTED_BYTES = 18 * MEGABYTE
+_UNPREDICTED_BYTES = 14 * MEGABYTE
 # By how much more the next process may keep resident before it holds any pixels.
 _VARYING_BYTES = 6 * MEGABYTE
 
@@ -285,6 +285,7 @@ def plan_stream(
     fft_planning: PlanningEffort = "measure",
     region: Window | None = None,
     conversion: Conversion | None = None,
+    image_count: int = 1,
     path: str | None = None,
 ) -> Plan:
     """Plan the filtering of an image that passes through the memory in windows.
@@ -299,6 +300,8 @@ def plan_stream(
         The part of `image` that is written. All is decided as for the whole image, so that its pixels are the same.
     conversion
         From what the filter returns to what is written.
+    image_count
+        How many images the run filters, one after the other.
     path
         The file that an error is about.
 
@@ -325,7 +328,7 @@ def plan_stream(
     plan = replace(plan, region=region, conversion=conversion)
     available = resources.max_memory - baseline_memory - _UNPREDICTED_BYTES
     candidates = _candidate_bands(plan, target)
-    sized = [_with_memory(bands, plan, target) for bands in candidates]
+    sized = [_with_memory(bands, plan, target, image_count) for bands in candidates]
     for bands in sized:
         if bands.memory <= available:
             break
@@ -386,7 +389,7 @@ def _candidate_bands(plan: Plan, target: ImageSpec) -> list[Bands]:
     return candidates
 
 
-def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
+def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, image_count: int) -> Bands:
     """Return `bands` with the memory that they need."""
     plan = replace(plan, bands=bands)
     image, threads, reached, (rows, columns) = plan.image, plan.threads, plan.reach, plan.computed_size
@@ -395,13 +398,13 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
         border = 2 * (plan.halo[0] + image.grain.rows) if reached.wraps and bands.ring_rows < image.height else 0
         source = (bands.ring_rows + border) * reached.window.columns * _pixel_bytes(image)
     else:
-        read_rows = _most_read(plan.area.row_start, bands.rows, plan.halo[0], image.grain.rows)
-        read_columns = _most_read(plan.area.column_start, bands.columns, plan.halo[1], image.grain.columns)
+        # One more on each side for blocks of odd size.
+        read_rows, read_columns = bands.rows + 2 * (plan.halo[0] + 1), bands.columns + 2 * (plan.halo[1] + 1)
         source = 2 * min(image.height, read_rows) * min(image.width, read_columns) * _pixel_bytes(image)
     parts = {
         "input": source,
-        "output": OUTPUT_BUFFERS * output,
-        "encoded": OUTPUT_BUFFERS * output,
+        "output": min(OUTPUT_BUFFERS, image_count * _window_count(bands, plan.area)) * output,
+        "encoded": _encoded_at_once(bands, target, threads) * target.encoded_bytes,
         "decoding": _tasks_at_once(image, threads) * image.task_bytes,
         "encoding": _tasks_at_once(target, threads) * target.task_bytes + target.held_bytes,
         "tiles": plan.operation.memory(rows, columns, threads),
@@ -411,12 +414,19 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec) -> Bands:
     return replace(bands, parts=parts)
 
 
-def _most_read(first: int, length: int, halo: int, grain: int) -> int:
-    """Return the most rows, or columns, of whole segments that blocks of a length depend on, from `first` on."""
-    margin = halo + 1  # one more for blocks of odd size
-    if first % grain == length % grain == 0:
-        return int(length + 2 * (-(-margin // grain) * grain))
-    return int((length + 2 * (margin + grain - 1)) // grain * grain)
+def encoded_ahead(threads: int) -> int:
+    """Return how many segments of a window are encoded while the one before them is written."""
+    return threads + 1
+
+
+def _window_count(bands: Bands, area: Window) -> int:
+    return -(-area.rows // bands.rows) * -(-area.columns // bands.columns)
+
+
+def _encoded_at_once(bands: Bands, target: ImageSpec, threads: int) -> int:
+    """Return how many encoded segments can wait to be written, with the one that is being written."""
+    segments = _segment_count(min(bands.rows, target.height), min(bands.columns, target.width), target.grain)
+    return min(OUTPUT_BUFFERS * segments, OUTPUT_BUFFERS * encoded_ahead(threads) + 1)
 
 
 def _pixel_bytes(image: ImageSpec) -> int:
@@ -427,8 +437,11 @@ def _tasks_at_once(image: ImageSpec, threads: int) -> int:
     """Return how many segments of an image can be decoded, or encoded, at the same time."""
     if image.sequential:
         return 1
-    segments = -(-image.height // image.grain.rows) * -(-image.width // image.grain.columns)
-    return min(threads, segments)
+    return min(threads, _segment_count(image.height, image.width, image.grain))
+
+
+def _segment_count(rows: int, columns: int, grain: Grain) -> int:
+    return -(-rows // grain.rows) * -(-columns // grain.columns)
 
 
 def _array_bands(operation: MultirateMethod, image: ImageSpec, threads: int) -> Bands:

@@ -138,14 +138,13 @@ class Blocks:
         return memory[:count].reshape(shape)
 
     def _region(self, window: Window) -> Window:
-        """Return what to read for `window`: its halo, one more for windows of odd size, and whole segments."""
-        grain, spec = self._spec.grain, self._spec
-        rows, columns = self._halo
+        """Return what to read for `window`: its halo, and one more for windows of odd size."""
+        rows, columns = (halo + 1 for halo in self._halo)
         return Window(
-            max(0, window.row_start - 1 - rows) // grain.rows * grain.rows,
-            min(spec.height, -(-(window.row_stop + 1 + rows) // grain.rows) * grain.rows),
-            max(0, window.column_start - 1 - columns) // grain.columns * grain.columns,
-            min(spec.width, -(-(window.column_stop + 1 + columns) // grain.columns) * grain.columns),
+            max(0, window.row_start - rows),
+            min(self._spec.height, window.row_stop + rows),
+            max(0, window.column_start - columns),
+            min(self._spec.width, window.column_stop + columns),
         )
 
     def pixels(self, window: Window) -> tuple[Pixels, int]:

@@ -125,23 +125,35 @@ def test_blocks_are_predicted_to_read_what_they_depend_on(grain, sink_grain, sig
     plan = plan_stream(Gaussian(sigma), image, target, Resources(1, 60 * MEGABYTE), 0)
     assume(not plan.bands.ring_rows)
 
-    def segments(start, stop, grain, length):
-        return min(-(-stop // grain) * grain, length) - max(0, start) // grain * grain
+    def read(start, stop, halo, length):
+        return min(stop + 1 + halo, length) - max(0, start - 1 - halo)
 
-    (above, beside), read = plan.halo, []
+    (above, beside), sizes = plan.halo, []
     for window in plan.windows():
-        rows = segments(window.row_start - 1 - above, window.row_stop + 1 + above, grain[0], image.height)
-        columns = segments(window.column_start - 1 - beside, window.column_stop + 1 + beside, grain[1], image.width)
-        read.append(2 * rows * columns * 3)
-    assert max(read) <= plan.bands.parts["input"]
+        rows = read(window.row_start, window.row_stop, above, image.height)
+        columns = read(window.column_start, window.column_stop, beside, image.width)
+        sizes.append(2 * rows * columns * 3)
+    assert max(sizes) <= plan.bands.parts["input"]
 
 
-def test_no_more_is_predicted_for_blocks_than_whole_segments():
+def test_large_tiles_take_no_more_than_what_is_needed_of_them():
     image = image_of(8000, 8000, 1, "float32", Grain(1024, 1024))
-    plan = plan_stream(Gaussian(50), image, image, Resources(1, 130 * MEGABYTE), 0)
+    plan = plan_stream(Gaussian(50), image, image, Resources(1, 80 * MEGABYTE), 0)
     assert (plan.bands.rows, plan.bands.columns) == (1024, 1024)
     assert 0 < plan.halo[0] < 1024
-    assert plan.bands.parts["input"] == 2 * (3 * 1024) ** 2 * 4
+    assert plan.bands.parts["input"] == 2 * (1024 + 2 * plan.halo[0] + 2) ** 2 * 4
+
+
+@pytest.mark.parametrize(("threads", "encoded"), [(1, 5), (4, 11)])
+def test_encoded_segments_are_counted(threads, encoded):
+    image = image_of(8000, 8000, 1, "uint8", Grain(16, 8000))
+    target = dataclasses.replace(image, encoded_bytes=1000)
+    plan = plan_stream(Gaussian(5), image, target, Resources(threads, 10**9), 0)
+    assert plan.bands.parts["encoded"] == encoded * 1000
+    small = plan_stream(
+        Gaussian(5), image, dataclasses.replace(target, grain=Grain(8000, 8000)), Resources(threads, 10**9), 0
+    )
+    assert small.bands.parts["encoded"] == 2 * 1000
 
 
 def test_planning_does_not_depend_on_the_size_of_the_image():

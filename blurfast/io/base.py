@@ -18,9 +18,11 @@ from blurfast.pixels import Pixels, Window
 
 
 class Grain(NamedTuple):
-    """The rows and columns of the segments that a file is made of; windows are read and written in whole ones.
+    """The rows and columns of the segments that a file is made of.
 
-    Windows start at multiples of the grain and end at one or at the edge of the image.
+    Windows that are written start at multiples of the grain and end at one or at the edge of the image. What is read of
+    an image that is sequential has whole segments, too; of others, any part can be read, though segments are decoded as
+    a whole.
     """
 
     rows: int
@@ -45,7 +47,9 @@ class ImageSpec:
     sequential
         Whether rows can only be read once, from the top down, and in full width.
     task_bytes
-        Memory that one running task needs beside its part of the target.
+        Memory that one running task needs beside its part of the target, and beside what it returns.
+    encoded_bytes
+        Memory of what a task that encodes returns, at most.
     held_bytes
         Memory that is occupied until the image is complete.
     alpha
@@ -59,6 +63,7 @@ class ImageSpec:
     grain: Grain
     sequential: bool = False
     task_bytes: int = 0
+    encoded_bytes: int = 0
     held_bytes: int = 0
     alpha: int | None = None
 
@@ -76,7 +81,7 @@ class Source(Protocol):
         """The images, in the order in which they are read."""
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
-        """Return tasks that together fill `target` with the pixels of `window`, whole segments of image `image`.
+        """Return tasks that together fill `target` with the pixels of `window`, a part of image `image`.
 
         The tasks of one call may run at the same time and in any order. Where the image is sequential, there is one
         task, and the engine runs the tasks of successive calls one after the other.

@@ -173,5 +173,11 @@ def _refuse_unsupported(path: str | os.PathLike[str], images: Sequence[ImageSpec
 
 def _streamed(spec: ImageSpec, level: int) -> ImageSpec:
     """Return how the image is written: by whole rows, in any number."""
-    task_bytes = scratch_pieces(level) * max(_PIECE_BYTES, spec.row_bytes + 1)
-    return dataclasses.replace(spec, grain=Grain(1, spec.width), sequential=False, task_bytes=task_bytes)
+    piece_bytes = max(_PIECE_BYTES, spec.row_bytes + 1)
+    return dataclasses.replace(
+        spec,
+        grain=Grain(1, spec.width),
+        sequential=False,
+        task_bytes=(scratch_pieces(level) - 1) * piece_bytes,
+        encoded_bytes=piece_bytes,
+    )

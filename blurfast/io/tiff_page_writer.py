@@ -19,7 +19,7 @@ from blurfast.io import tiff_tags
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.pyramid import PyramidBuilder
 from blurfast.io.tiff_codecs import CODECS, Encoded
-from blurfast.io.tiff_layout import PageLayout, layout_tags, segment_tags
+from blurfast.io.tiff_layout import NO_COMPRESSION, PageLayout, layout_tags, segment_tags
 from blurfast.io.tiff_levels import REDUCED, SUB_DIRECTORIES, SUBFILE_TYPE
 from blurfast.io.tiff_output import NATIVE_ORDER, OutputPage, level_page
 from blurfast.io.tiff_readers import slices
@@ -79,6 +79,30 @@ class PageWriter:
     def is_complete(self) -> bool:
         """Whether all segments of the page and its levels have been encoded."""
         return 0 not in self.sizes and all(level.is_complete for level in self.levels.values())
+
+    @property
+    def encoded_bytes(self) -> int:
+        """The memory of what an encode task returns: of nothing, where segments are written from where they lie."""
+        return 0 if self._is_stored_in_place else max(_TASK_BYTES, self.layout.segment_bytes)
+
+    @property
+    def segments_per_task(self) -> int | None:
+        """How many segments are encoded in one task; None for all that there are, since nothing is to be done."""
+        return None if self._is_stored_in_place else max(1, _TASK_BYTES // self.layout.segment_bytes)
+
+    @property
+    def task_bytes(self) -> int:
+        """The memory of the padded and the differenced copy of a segment, and of what its encoder keeps in reserve."""
+        return 3 * self.layout.segment_bytes if self._is_transformed else 0
+
+    @property
+    def _is_stored_in_place(self) -> bool:
+        return self.layout.tile is None and not self._is_transformed
+
+    @property
+    def _is_transformed(self) -> bool:
+        layout = self.layout
+        return layout.compression != NO_COMPRESSION or layout.predictor != 1 or self._order != NATIVE_ORDER
 
     @property
     def chained_directories(self) -> int:
@@ -178,13 +202,16 @@ class ImageWriter:
         layout = self._page.layout
         rows, columns = layout.segment
         if self._pyramid is None:
-            return layout.image_spec(Grain(rows, columns), _task_bytes(layout))
-        tasks = max(_task_bytes(layout), *(_level_task_bytes(level.layout) for level in self._page.levels.values()))
+            spec = layout.image_spec(Grain(rows, columns), self._page.task_bytes)
+            return replace(spec, encoded_bytes=self._page.encoded_bytes)
+        # A task for a level holds the pixels of a tile, too.
+        of_levels = [level.layout.segment_bytes + level.task_bytes for level in self._page.levels.values()]
         rows = lcm(2, rows)  # pixels are averaged in pairs of rows
         # Encoded tiles wait until the segments before them are written; all levels together have a third of the pixels.
         waiting = min(layout.height * layout.row_bytes // 3, max(_BAND_BYTES, rows * layout.row_bytes))
-        spec = layout.image_spec(Grain(rows, columns), tasks)
-        return replace(spec, held_bytes=self._pyramid.held_bytes + waiting)
+        spec = layout.image_spec(Grain(rows, columns), max(self._page.task_bytes, *of_levels))
+        held = self._pyramid.held_bytes + waiting
+        return replace(spec, encoded_bytes=self._page.encoded_bytes, held_bytes=held)
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -194,22 +221,12 @@ class ImageWriter:
     def encode_tasks(self, window: Window, pixels: Pixels) -> list[Callable[[], list[EncodedSegment]]]:
         """Return tasks that each encode a segment of `window`, or several small ones, and tasks for the levels."""
         segments = self._page.segments(self._plane, window)
-        group = max(1, _TASK_BYTES // self._page.layout.segment_bytes)
+        group = self._page.segments_per_task or len(segments)
         tasks: list[Callable[[], list[EncodedSegment]]] = [
             partial(self._page.encoded, segments[start : start + group], window, pixels)
             for start in range(0, len(segments), group)
         ]
         return tasks if self._pyramid is None else tasks + self._pyramid.tasks(window, pixels)
-
-
-def _task_bytes(layout: PageLayout) -> int:
-    """Return the memory of the padded or differenced copy of a segment, and its encoded bytes."""
-    return 2 * layout.segment_bytes + max(_TASK_BYTES, 2 * layout.segment_bytes)
-
-
-def _level_task_bytes(layout: PageLayout) -> int:
-    """Return the memory of a task that encodes a tile, and holds its pixels."""
-    return layout.segment_bytes + _task_bytes(layout)
 
 
 def _padded(pixels: Pixels, tile: tuple[int, int]) -> Pixels:

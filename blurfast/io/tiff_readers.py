@@ -94,7 +94,7 @@ class SegmentReader:
     ) -> None:
         rows, columns = layout.segment
         # Decoders return their result, and some need a second array on the way; stored samples are one more.
-        arrays = 2 if layout.stored is None else 3
+        arrays = 1 + (layout.compression != NO_COMPRESSION) + (layout.stored is not None)
         task_bytes = arrays * layout.segment_bytes + int(table.sizes.max())
         self.spec = layout.image_spec(Grain(rows, columns), task_bytes)
         self._layout = layout
