@@ -69,3 +69,14 @@ def test_what_is_invisible_does_not_bleed(tmp_path):
     result = imagecodecs.png_decode((tmp_path / "out.png").read_bytes())
     visible = result[..., 3] > 0
     assert (result[visible][:, :3] == (200, 100, 50)).all()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_colours_without_opacity_stay_where_nothing_is_filtered(tmp_path, name):
+    pixels = np.random.default_rng(4).integers(0, 256, (40, 50, 4)).astype(np.uint8)
+    pixels[:20, :, 3] = 0
+    (tmp_path / "in.png").write_bytes(imagecodecs.png_encode(pixels))
+    blurfast.filter_file(tmp_path / "in.png", tmp_path / name, blurfast.Gaussian(0))
+    data = (tmp_path / name).read_bytes()
+    result = imagecodecs.png_decode(data) if name == "a.png" else tifffile.imread(tmp_path / name)
+    np.testing.assert_array_equal(result, pixels)

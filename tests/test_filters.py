@@ -10,10 +10,18 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blurfast.filters import Gaussian
+from blurfast.arrays import apply
+from blurfast.cuda.device import DeviceProperties
+from blurfast.engine import filter_copied
+from blurfast.files import filter_file
+from blurfast.filters import Convolution, Gaussian
+from blurfast.io.array import ArraySink, ArraySource
+from blurfast.methods import Gpu, Job, candidates, on_device
+from blurfast.planning import Bands, plan_array
 from tests import naive
 
 UINT8 = np.dtype("uint8")
@@ -150,3 +158,85 @@ def test_nobody_can_spoil_the_taps_of_others():
     if taps.flags.writeable:
         taps *= 2
     np.testing.assert_array_equal(Gaussian(1.2345).taps(image_dtype)[0], before)
+
+
+# ------------------------------------------------------------------------------------ filters that change nothing
+
+IDENTITIES = {
+    "sigma 0": Gaussian(0),
+    "a tiny sigma": Gaussian((0.0, 1e-4)),
+    "a weight of 1": Convolution([[1]]),
+    "a weight that becomes 1": Convolution([[3]], normalize=True),
+    "a box of 1": Convolution("box:1"),
+}
+
+
+def odd_numbers(dtype):
+    """Return what sums would not keep: zeros of both signs, NaN with bits of its own, infinities, and numbers."""
+    dtype = np.dtype(dtype)
+    if dtype.kind != "f":
+        return np.random.default_rng(3).integers(0, 2**62, (30, 46)).astype(dtype)
+    numbers = np.random.default_rng(3).normal(size=(30, 46)).astype(dtype)
+    numbers[::3, 1] = -0.0
+    numbers[2, ::5] = np.inf
+    numbers[4, ::5] = np.nan
+    numbers.view(f"u{dtype.itemsize}")[4, ::10] |= 5
+    return numbers
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int64", "float16", "float32", "float64"])
+@pytest.mark.parametrize("name", IDENTITIES)
+def test_what_changes_nothing_keeps_every_bit(name, dtype):
+    image = odd_numbers(dtype)
+    for pixels in (
+        image,
+        np.asfortranarray(image),
+        image[::-1, ::2],
+        image.byteswap().view(image.dtype.newbyteorder()),
+    ):
+        result = apply(IDENTITIES[name], pixels, mode="constant", cval=7)
+        assert result.tobytes() == pixels.astype(result.dtype).tobytes()
+    apply(IDENTITIES[name], image, out=image)
+    assert image.tobytes() == odd_numbers(dtype).tobytes()
+
+
+def test_a_copy_may_be_in_a_wider_type_and_is_rounded_to_a_narrower_one():
+    image = odd_numbers("float32")
+    wide, narrow = np.empty(image.shape, "float64"), np.empty(image.shape, "uint8")
+    assert apply(Gaussian(0), image, out=wide).tobytes() == image.astype("float64").tobytes()
+    finite = np.array([[0.5, 1.5, 300.0, -7.0]], "float32")
+    assert apply(Gaussian(0), finite, out=narrow[:1, :4]).tolist() == [[0, 2, 255, 0]]
+
+
+@pytest.mark.parametrize("ring_rows", [0, 6, 10, 30])
+def test_a_stream_of_copies(ring_rows):
+    image = odd_numbers("float32")[:, :, np.newaxis]
+    source, target = ArraySource(image), np.zeros_like(image)
+    plan = plan_array(Gaussian(0), source.images[0], image.dtype, 2)
+    plan = dataclasses.replace(plan, bands=Bands(4, 46 if ring_rows else 20, ring_rows))
+    filter_copied(plan, source, ArraySink(target))
+    assert target.tobytes() == image.tobytes()
+
+
+def test_a_copied_file_is_converted_and_cut_out(tmp_path):
+    image = odd_numbers("float32")
+    tifffile.imwrite(tmp_path / "in.tif", image, tile=(16, 16))
+    filter_file(tmp_path / "in.tif", tmp_path / "same.tif", Gaussian(0))
+    assert tifffile.imread(tmp_path / "same.tif").tobytes() == image.tobytes()
+    filter_file(tmp_path / "in.tif", tmp_path / "part.tif", Gaussian(0), region=(3, 5, 20, 7), dtype="float64")
+    assert tifffile.imread(tmp_path / "part.tif").tobytes() == image[5:12, 3:23].astype("float64").tobytes()
+    filter_file(tmp_path / "in.tif", tmp_path / "small.tif", Gaussian(0), dtype="uint8", scale=(-1, 1))
+    expected = np.nan_to_num(np.rint(np.clip((image.astype("float64") + 1) * 127.5, 0, 255)), nan=0)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "small.tif"), expected)
+
+
+def test_only_what_changes_nothing_is_copied():
+    image = ArraySource(np.zeros((8, 8, 1), "float32")).images[0]
+    for filter in (Gaussian(0.3), Convolution([[2]]), Convolution([[-1]]), Convolution([[0, 1, 0]])):
+        assert "identity" not in candidates(Job(filter, image, image.dtype, "reflect", 0.0))
+    copying = candidates(Job(Gaussian(0), image, image.dtype, "reflect", 0.0))["identity"]
+    device = DeviceProperties(0, "imagined", (8, 0), 8 * 10**9, 1e12, 50, 100_000)
+    assert on_device(copying, Gpu(device)) == "pixels that stay as they are need not go to a device"
+    plan = plan_array(Gaussian(0), image, image.dtype, 1)
+    assert "identity: taken, the least time: a copy of the pixels" in plan.explain()
+    assert plan.kernels() == []

@@ -11,6 +11,7 @@ from blurfast.methods.base import Job, Method
 from blurfast.methods.device import Gpu, LackOfMemory, OnDevice, make_operator, on_device, plan_operator_tiles
 from blurfast.methods.direct import DirectMethod
 from blurfast.methods.fft import FftMethod
+from blurfast.methods.identity import IdentityMethod
 from blurfast.methods.multirate import MultirateMethod
 from blurfast.methods.separable import SeparableMethod
 
@@ -19,6 +20,7 @@ __all__ = [
     "DirectMethod",
     "FftMethod",
     "Gpu",
+    "IdentityMethod",
     "Job",
     "LackOfMemory",
     "Method",
@@ -36,10 +38,15 @@ Candidates = dict[str, Method | str]
 
 
 def candidates(job: Job) -> Candidates:
-    """Return all methods for a job; the earlier ones are taken where the cost is equal."""
-    return {
+    """Return all methods for a job; the earlier ones are taken where the cost is equal.
+
+    That of filters which change nothing is left out where it cannot serve: it can't be asked for.
+    """
+    methods: Candidates = {
         "separable": SeparableMethod.of(job),
         "multirate": MultirateMethod.of(job),
         "direct": DirectMethod.of(job),
         "fft": FftMethod.of(job),
     }
+    identity = IdentityMethod.of(job)
+    return methods if isinstance(identity, str) else {"identity": identity, **methods}

@@ -21,6 +21,7 @@ from blurfast.methods.base import Job, Method, Sums
 from blurfast.methods.device_traffic import bytes_per_sample, weighted_bytes_per_sample
 from blurfast.methods.direct import DirectMethod
 from blurfast.methods.fft import FftMethod
+from blurfast.methods.identity import IdentityMethod
 from blurfast.methods.multirate import MultirateMethod
 from blurfast.methods.separable import SeparableMethod
 from blurfast.resources import MEGABYTE
@@ -181,6 +182,8 @@ def on_device(method: Method | str, gpu: Gpu) -> Method | str:
     """Return a method as `gpu` carries it out, or why it cannot: a `LackOfMemory` if it is that."""
     if isinstance(method, str):
         return method
+    if isinstance(method, IdentityMethod):
+        return "pixels that stay as they are need not go to a device"
     image = method.job.image
     found = OnDevice(method, gpu)
     try:
