@@ -226,14 +226,14 @@ class _OrderedWriter:
             Done when all are written: until then, stored segments are the pixels themselves.
         """
         waiting = iter(tasks)
-        # The first ones now, before the tasks of the next window stand in their way.
-        encoding = deque(self._pool.start(islice(waiting, self._ahead)))
+        # The first one now, before the tasks of the next window stand in its way.
+        encoding = deque(self._pool.start(islice(waiting, 1)))
         return self._executor.submit(self._append, image, encoding, waiting)
 
     def _append(self, image: int, encoding: deque[Future[Any]], waiting: Iterator[Callable[[], Any]]) -> None:
         while encoding and not self._is_stopped:
             segment = encoding.popleft().result()
-            encoding += self._pool.start(islice(waiting, 1))
+            encoding += self._pool.start(islice(waiting, self._ahead - len(encoding)))
             self._sink.append(image, segment)
 
     def __enter__(self) -> _OrderedWriter:

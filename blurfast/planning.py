@@ -23,7 +23,7 @@ from blurfast.cpu.separable import even
 from blurfast.errors import MemoryBudgetError
 from blurfast.filters import Filter
 from blurfast.io.base import Grain, ImageSpec
-from blurfast.methods import Gpu, Job, Method, MultirateMethod
+from blurfast.methods import Gpu, IdentityMethod, Job, Method, MultirateMethod
 from blurfast.pixels import Window
 from blurfast.regions import Reach, reach
 from blurfast.resources import MEGABYTE, Resources, format_memory
@@ -40,7 +40,7 @@ _FEWEST_BAND_ROWS = 256
 _MOST_FILTER_BYTES_KEPT = MEGABYTE // 4
 # What runs over many kinds of files took beyond the prediction: the start of the kernels' linker, stacks of threads,
 # what the allocator keeps, and the last windows of one image while the next is begun.
-_UNPREDICTED_BYTES = 14 * MEGABYTE
+_UNPREDICTED_BYTES = 8 * MEGABYTE
 # By how much more the next process may keep resident before it holds any pixels.
 _VARYING_BYTES = 6 * MEGABYTE
 
@@ -183,11 +183,12 @@ class Plan:
     def explain(self) -> str:
         """Return the plan and its reasons as text, a fact a line."""
         height, width, channels = self.image.height, self.image.width, self.image.channels
-        (above, beside), sums = self.halo, self.operation.sums.dtype.name
+        above, beside = self.halo
+        sums = "" if isinstance(self.operation, IdentityMethod) else f", {self.operation.sums.dtype.name} sums"
         lines = [
             f"image      {height} x {width} pixels, {channels} channel{'s' * (channels > 1)}, {self.image.dtype.name}",
             f"filter     {self.job.filter.name}, halo {above} rows and {beside} columns, edges {self.mode}",
-            f"run        {self.method} on the {self.backend}, {sums} sums, {self.threads} threads"
+            f"run        {self.method} on the {self.backend}{sums}, {self.threads} thread{'s' * (self.threads != 1)}"
             + (f", tiles of {self.tile[0]} x {self.tile[1]}" if self.tile else ""),
         ]
         if self.region:
@@ -415,7 +416,10 @@ def _with_memory(bands: Bands, plan: Plan, target: ImageSpec, image_count: int) 
 
 
 def encoded_ahead(threads: int) -> int:
-    """Return how many segments of a window are encoded while the one before them is written."""
+    """Return how many segments of a window are encoded while the one before them is written.
+
+    Of the next window there is one more.
+    """
     return threads + 1
 
 
@@ -426,7 +430,7 @@ def _window_count(bands: Bands, area: Window) -> int:
 def _encoded_at_once(bands: Bands, target: ImageSpec, threads: int) -> int:
     """Return how many encoded segments can wait to be written, with the one that is being written."""
     segments = _segment_count(min(bands.rows, target.height), min(bands.columns, target.width), target.grain)
-    return min(OUTPUT_BUFFERS * segments, OUTPUT_BUFFERS * encoded_ahead(threads) + 1)
+    return min(OUTPUT_BUFFERS * segments, 1 + encoded_ahead(threads) + 1)
 
 
 def _pixel_bytes(image: ImageSpec) -> int:

@@ -7,6 +7,7 @@ its own halo, for images whose bands of full width are too large.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Protocol
 
 import numpy as np
@@ -112,34 +113,30 @@ class Blocks:
     """Two rectangles of pixels, one in use while the other is read."""
 
     def __init__(self, plan: Plan, source: Source, image: int) -> None:
+        assert plan.bands is not None
         self._source, self._image, self._spec = source, image, plan.image
-        self._halo = plan.halo
+        self._margins = plan.halo[0] + 1, plan.halo[1] + 1  # the halo, and one more for windows of odd size
+        rows = min(plan.image.height, plan.bands.rows + 2 * self._margins[0])
+        columns = min(plan.image.width, plan.bands.columns + 2 * self._margins[1])
+        # Allocated once: blocks differ in size, and what grew with them would leave holes in the heap.
+        self._memory = np.empty((2, rows * columns * plan.image.channels), dtype=plan.image.dtype)
+        self._turn = 0
         self._regions: dict[Window, tuple[Window, Pixels]] = {}
-        self._spare: list[Pixels] = []
 
     def read_tasks(self, window: Window) -> list[Task]:
         """See `Store.read_tasks`."""
         region = self._region(window)
+        shape = (region.rows, region.columns, self._spec.channels)
+        self._turn = 1 - self._turn
+        pixels = self._memory[self._turn][: math.prod(shape)].reshape(shape)
         while len(self._regions) > 1:  # all but the previous window's have served
-            self._spare.append(self._regions.pop(next(iter(self._regions)))[1])
-        pixels = self._take(region)
+            self._regions.pop(next(iter(self._regions)))
         self._regions[window] = region, pixels
         return self._source.read_tasks(self._image, region, pixels)
 
-    def _take(self, region: Window) -> Pixels:
-        """Return an array for `region`, made from the memory of one that has served where that is large enough."""
-        shape = (region.rows, region.columns, self._spec.channels)
-        count = region.rows * region.columns * self._spec.channels
-        memory = self._spare.pop().reshape(-1) if self._spare else np.empty(0, dtype=self._spec.dtype)
-        if memory.base is not None:
-            memory = memory.base
-        if memory.size < count:
-            memory = np.empty(count, dtype=self._spec.dtype)
-        return memory[:count].reshape(shape)
-
     def _region(self, window: Window) -> Window:
-        """Return what to read for `window`: its halo, and one more for windows of odd size."""
-        rows, columns = (halo + 1 for halo in self._halo)
+        """Return what to read for `window`."""
+        rows, columns = self._margins
         return Window(
             max(0, window.row_start - rows),
             min(self._spec.height, window.row_stop + rows),

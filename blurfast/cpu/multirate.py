@@ -246,12 +246,19 @@ def memory_bytes(
     )
     samples = 2 * kept.rows * kept.columns + blurred.rows * blurred.columns
     geometries = _geometries(vertical, horizontal, channels, itemsize)
-    scratch = sum(
-        geometry.workspace_bytes(geometry.shared_columns(part.rows, part.columns, threads))
+    widths = [
+        geometry.shared_columns(part.rows, part.columns, threads)
         for geometry, part in zip(geometries, (kept, blurred, window), strict=True)
-    )
-    expanded = TILE_ROWS * (window.columns * channels + _MOST_PACKED_ROWS) * itemsize
-    return samples * channels * itemsize + threads * (scratch + expanded)
+    ]
+    scratch = [geometry.workspace_bytes(width) for geometry, width in zip(geometries, widths, strict=True)]
+    scratch[-1] += TILE_ROWS * _expanded_pitch(geometries[-1], widths[-1]) * itemsize
+    return samples * channels * itemsize + threads * max(scratch)  # one step's scratch takes the place of another's
+
+
+def _expanded_pitch(expand: Geometry, tile_columns: int) -> int:
+    """Return the elements from row to row of a tile that is interpolated along its rows: whole groups of registers."""
+    group = 4 * expand.lanes
+    return odd_pitch(-(-even(tile_columns) * expand.channels // group) * group, expand.itemsize)
 
 
 def _decimated_tile_rows(vertical: MultirateGaussian) -> int:
@@ -323,9 +330,6 @@ class _Scratch:
     """What one thread needs to interpolate a tile."""
 
     def __init__(self, expand: SeparableOperator, tile_columns: int) -> None:
-        geometry = expand.geometry
-        self.workspace = Workspace(geometry, tile_columns)
-        group = 4 * geometry.lanes
-        elements = -(-even(tile_columns) * geometry.channels // group) * group
-        self.rows = np.zeros((TILE_ROWS, odd_pitch(elements, geometry.itemsize)), dtype=expand.sums)
-        self.pair = np.zeros(2 * group, dtype=expand.sums)
+        self.workspace = Workspace(expand.geometry, tile_columns)
+        self.rows = np.zeros((TILE_ROWS, _expanded_pitch(expand.geometry, tile_columns)), dtype=expand.sums)
+        self.pair = np.zeros(8 * expand.geometry.lanes, dtype=expand.sums)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import imagecodecs
 import numpy as np
 
 from blurfast.pixels import Pixels
+from blurfast.resources import MEGABYTE
 
 Encoded = bytes | bytearray | memoryview
 """What an encoder returns; a view where the pixels are stored as they lie in memory."""
@@ -18,6 +20,17 @@ JPEG_QUALITY = 95
 
 # A level less than the usual 6 takes three quarters of its time, for files that are 2 % larger.
 _DEFLATE_LEVEL = 5
+
+
+class Scratch(NamedTuple):
+    """Memory of a codec beside the pixels and what it returns: some in any case, and some for each byte of pixels."""
+
+    base: int
+    per_byte: float
+
+    def bytes_for(self, pixel_bytes: int) -> int:
+        """Return the memory for so many bytes of pixels."""
+        return self.base + math.ceil(self.per_byte * pixel_bytes)
 
 
 class Codec(NamedTuple):
@@ -39,6 +52,8 @@ class Codec(NamedTuple):
         What it takes; empty where it takes any.
     greatest_side
         Of a segment.
+    encoding, decoding
+        The memory that it needs, measured with tiles of 256 to 2048 rows and columns of noisy RGB pixels.
     """
 
     tag: int
@@ -49,6 +64,8 @@ class Codec(NamedTuple):
     dtypes: frozenset[str] = frozenset()
     channels: frozenset[int] = frozenset()
     greatest_side: int = 2**31
+    encoding: Scratch = Scratch(0, 1)
+    decoding: Scratch = Scratch(0, 0)
 
 
 def _stored(pixels: Pixels, _level: int | None) -> Encoded:
@@ -86,16 +103,45 @@ def _jpeg(pixels: Pixels, level: int | None, **colours: Any) -> Encoded:
 _BYTE = frozenset({"uint8"})
 _BYTE_AND_WORD = frozenset({"uint8", "uint16"})
 CODECS = {
-    "none": Codec(1, _stored),
-    "lzw": Codec(5, _lzw, has_predictor=True),
+    "none": Codec(1, _stored, encoding=Scratch(0, 0)),
+    "lzw": Codec(5, _lzw, has_predictor=True, encoding=Scratch(0, 2)),
     "deflate": Codec(8, _deflate, (0, 12), has_predictor=True),
-    "zstd": Codec(50000, imagecodecs.zstd_encode, (1, 22), has_predictor=True),
-    "lzma": Codec(34925, imagecodecs.lzma_encode, (0, 9), has_predictor=True),
+    "zstd": Codec(50000, imagecodecs.zstd_encode, (1, 22), has_predictor=True, encoding=Scratch(MEGABYTE, 1)),
+    "lzma": Codec(
+        34925,
+        imagecodecs.lzma_encode,
+        (0, 9),
+        has_predictor=True,
+        encoding=Scratch(16 * MEGABYTE, 12),
+        decoding=Scratch(0, 1),
+    ),
     "packbits": Codec(32773, _packbits),
     "jpeg": Codec(7, _jpeg, (1, 100), False, True, _BYTE, frozenset({1, 3, 4}), 65500),
-    "webp": Codec(50001, _webp, (1, 100), False, True, _BYTE, frozenset({3, 4}), 16383),
-    "jpeg2000": Codec(34712, _jpeg2000, (1, 1000), False, True, _BYTE_AND_WORD),
-    "jpegxl": Codec(50002, _jpegxl, (1, 100), False, True, _BYTE_AND_WORD),
+    "webp": Codec(
+        50001,
+        _webp,
+        (1, 100),
+        False,
+        True,
+        _BYTE,
+        frozenset({3, 4}),
+        16383,
+        encoding=Scratch(11 * MEGABYTE, 12),
+        decoding=Scratch(0, 1.6),
+    ),
+    "jpeg2000": Codec(
+        34712, _jpeg2000, (1, 1000), False, True, _BYTE_AND_WORD, encoding=Scratch(0, 9), decoding=Scratch(0, 5.5)
+    ),
+    "jpegxl": Codec(
+        50002,
+        _jpegxl,
+        (1, 100),
+        False,
+        True,
+        _BYTE_AND_WORD,
+        encoding=Scratch(MEGABYTE, 18.2),
+        decoding=Scratch(3 * MEGABYTE, 1),
+    ),
 }
 COMPRESSIONS = tuple(CODECS)
 """What the `compression` of a `TiffSink` starts with."""
@@ -113,6 +159,18 @@ CODEC_OF_TAG = {codec.tag: name for name, codec in CODECS.items()} | {
     34927: "webp",
     52546: "jpegxl",
 }
+
+
+def decoding_bytes(compression: int, pixel_bytes: int) -> int:
+    """Return the memory that decoding so many bytes of pixels needs beside them.
+
+    Parameters
+    ----------
+    compression
+        The number of the codec in files.
+    """
+    name = CODEC_OF_TAG.get(compression)
+    return pixel_bytes if name is None else CODECS[name].decoding.bytes_for(pixel_bytes)
 
 
 def parse_compression(compression: str) -> tuple[str, int | None]:

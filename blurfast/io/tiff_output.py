@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -19,9 +18,7 @@ from blurfast.io.tiff_levels import PageLevels, full_pyramid, halved, possible_e
 from blurfast.io.tiff_options import PREDICTOR_NUMBERS, PREDICTORS, TiffOptions
 from blurfast.io.tiff_samples import StoredSamples
 from blurfast.io.tiff_source import TiffSource
-from blurfast.io.tiff_tags import ByteLayout
-
-NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+from blurfast.io.tiff_tags import NATIVE_ORDER, ByteLayout
 
 _LEVEL_TILE, _COG_TILE = (256, 256), (512, 512)
 

@@ -21,9 +21,9 @@ from blurfast.io.pyramid import PyramidBuilder
 from blurfast.io.tiff_codecs import CODECS, Encoded
 from blurfast.io.tiff_layout import NO_COMPRESSION, PageLayout, layout_tags, segment_tags
 from blurfast.io.tiff_levels import REDUCED, SUB_DIRECTORIES, SUBFILE_TYPE
-from blurfast.io.tiff_output import NATIVE_ORDER, OutputPage, level_page
+from blurfast.io.tiff_output import OutputPage, level_page
 from blurfast.io.tiff_readers import slices
-from blurfast.io.tiff_tags import GDAL_NODATA, IFD, LONG, ByteLayout, Tag
+from blurfast.io.tiff_tags import GDAL_NODATA, IFD, LONG, NATIVE_ORDER, ByteLayout, Tag
 from blurfast.pixels import Pixels, Window
 
 _TASK_BYTES = 1 << 18
@@ -92,17 +92,22 @@ class PageWriter:
 
     @property
     def task_bytes(self) -> int:
-        """The memory of the padded and the differenced copy of a segment, and of what its encoder keeps in reserve."""
-        return 3 * self.layout.segment_bytes if self._is_transformed else 0
+        """The memory of a segment's copies, of which two exist at a time, and of its encoder."""
+        layout = self.layout
+        copies = (layout.tile is not None) + (layout.predictor != 1) + self._is_swapped
+        is_returned = layout.compression == NO_COMPRESSION  # the last copy
+        scratch = self._codec.encoding.bytes_for(layout.segment_bytes)
+        return (min(copies, 2) - (is_returned and copies > 0)) * layout.segment_bytes + scratch
 
     @property
     def _is_stored_in_place(self) -> bool:
-        return self.layout.tile is None and not self._is_transformed
+        layout = self.layout
+        is_plain = layout.compression == NO_COMPRESSION and layout.predictor == 1 and not self._is_swapped
+        return is_plain and layout.tile is None
 
     @property
-    def _is_transformed(self) -> bool:
-        layout = self.layout
-        return layout.compression != NO_COMPRESSION or layout.predictor != 1 or self._order != NATIVE_ORDER
+    def _is_swapped(self) -> bool:
+        return self._order != NATIVE_ORDER and self.layout.dtype.itemsize > 1
 
     @property
     def chained_directories(self) -> int:

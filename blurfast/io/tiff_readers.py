@@ -19,10 +19,11 @@ from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.codestreams import declared_samples
 from blurfast.io.positioned import PositionedFile
+from blurfast.io.tiff_codecs import decoding_bytes
 from blurfast.io.tiff_layout import DEFLATE_COMPRESSIONS, FAX_COMPRESSIONS, NO_COMPRESSION, PageLayout
 from blurfast.io.tiff_rows import InflatingRowReader, RawRowReader, RowFormat
 from blurfast.io.tiff_segments import SegmentTable, segment_table
-from blurfast.io.tiff_tags import GDAL_NODATA
+from blurfast.io.tiff_tags import GDAL_NODATA, NATIVE_ORDER
 from blurfast.pixels import Pixels, Window
 
 _TASK_BYTES = 1 << 18
@@ -86,6 +87,15 @@ def _fill(page: tifffile.TiffPage, layout: PageLayout) -> Pixels:
     return np.asarray(table[value if 0 <= value < len(table) else 0])
 
 
+def _task_bytes(page: tifffile.TiffPage, layout: PageLayout) -> int:
+    """Return the memory of the arrays of one segment, and of its decoder."""
+    is_decoded = layout.compression != NO_COMPRESSION
+    has_other_order = page.parent.byteorder != NATIVE_ORDER and layout.dtype.itemsize > 1
+    of_samples = 0 if layout.stored is None else 2  # as they are stored, and as pixels
+    arrays = is_decoded + (layout.predictor == 3 or has_other_order) + of_samples
+    return arrays * layout.segment_bytes + decoding_bytes(layout.compression, layout.segment_bytes)
+
+
 class SegmentReader:
     """Reads and decodes strips or tiles, and copies what the window needs of each."""
 
@@ -93,9 +103,7 @@ class SegmentReader:
         self, page: tifffile.TiffPage, layout: PageLayout, table: SegmentTable, fill: Pixels, file: PositionedFile
     ) -> None:
         rows, columns = layout.segment
-        # Decoders return their result, and some need a second array on the way; stored samples are one more.
-        arrays = 1 + (layout.compression != NO_COMPRESSION) + (layout.stored is not None)
-        task_bytes = arrays * layout.segment_bytes + int(table.sizes.max())
+        task_bytes = _task_bytes(page, layout) + int(table.sizes.max())
         self.spec = layout.image_spec(Grain(rows, columns), task_bytes)
         self._layout = layout
         self._page_number = page.index

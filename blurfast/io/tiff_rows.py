@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,9 +17,9 @@ from blurfast.io.positioned import PositionedFile
 from blurfast.io.tiff_layout import PageLayout
 from blurfast.io.tiff_options import PREDICTOR_NUMBERS
 from blurfast.io.tiff_segments import SegmentTable
+from blurfast.io.tiff_tags import NATIVE_ORDER
 from blurfast.pixels import Pixels, Window
 
-_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _BAND_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
 # Bytes of rows, samples, differences undone, and pixels: so many bands may be in memory at once while one is decoded.
@@ -46,7 +45,7 @@ class RowFormat:
         self._native_dtype = dtype
         self._stored_dtype = np.dtype(f"{order}{dtype.str[1:]}")
         self.row_bytes = layout.stored_row_bytes
-        self.is_swapped = order != _NATIVE_ORDER and dtype.itemsize > 1
+        self.is_swapped = order != NATIVE_ORDER and dtype.itemsize > 1
 
     @property
     def has_plain_pixels(self) -> bool:

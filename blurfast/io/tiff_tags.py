@@ -7,11 +7,15 @@ order of the original.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+
+NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
+"""The byte order of this machine, as a format string has it."""
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SLONG, DOUBLE, IFD, LONG8, SLONG8, IFD8 = (
     1, 2, 3, 4, 5, 7, 9, 12, 13, 16, 17, 18,
