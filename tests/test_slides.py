@@ -11,6 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from blurfast import Gaussian, filter_file, gaussian
+from blurfast.errors import UnsupportedError
 from tests.pyramid_checks import assert_halves, halved, noise, read_chain
 
 BLUR = Gaussian(1)
@@ -52,19 +53,72 @@ def write_aperio(path: Path, compression: Any, exponents: tuple[int, ...] = (2, 
 def test_aperio(path: Path, compression: Any, options: dict[str, Any]) -> None:
     write_aperio(path, compression, **options)
     report = filter_file(path, path.with_name("out.tif"), BLUR)
-    assert "3 further images of the slide (pages 1, 4-5) are not kept" in report.notices
+    assert "2 further images of the slide (pages 4-5) are not kept" in report.notices
     assert report.pixels == SHAPE[0] * SHAPE[1]
     with tifffile.TiffFile(path) as before:
         expected = gaussian(before.pages.first.asarray(), 1, channel_axis=-1)
-    image, quarter, sixteenth = read_chain(path.with_name("out.tif"))
+    image, thumbnail, quarter, sixteenth = read_chain(path.with_name("out.tif"))
     smaller = halved(halved(expected))
-    for result, exact in ((image, expected), (quarter, smaller), (sixteenth, halved(halved(smaller)))):
+    smallest = halved(halved(smaller))
+    pairs = (image, expected), (quarter, smaller), (sixteenth, smallest), (thumbnail, halved(smallest))
+    for result, exact in pairs:
         error = np.abs(result.astype(int) - exact)
         assert error.mean() <= 3 if compression == "jpeg" else not error.any()
     with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
         assert tiff.pages.first.description == APERIO
-        assert [page.is_reduced for page in tiff.pages] == [False, True, True]
-        assert [page.tile for page in tiff.pages] == [(256, 256)] * 3
+        assert [page.tile for page in tiff.pages] == [(256, 256), None, (256, 256), (256, 256)]
+        compressions = [page.compression for page in tiff.pages]
+        # openslide reads JPEG 2000 under the numbers of Aperio only, and of tiles only.
+        assert compressions == [33005, 8, 33005, 33005] if compression == 33005 else len(set(compressions)) == 1
+        baseline, of_thumbnail = tiff.series
+        assert [level.shape for level in baseline.levels] == [image.shape, quarter.shape, sixteenth.shape]
+        assert (of_thumbnail.name, of_thumbnail.shape) == ("Thumbnail", thumbnail.shape)
+
+
+@pytest.mark.parametrize("compression", ["none", "deflate", "lzw", "jpeg", 33005])
+def test_openslide_reads_the_result(path: Path, compression: Any) -> None:
+    openslide = pytest.importorskip("openslide", reason="openslide-python and openslide-bin are not installed")
+    write_aperio(path, compression)
+    filter_file(path, path.with_name("out.tif"), BLUR)
+    image, _, *levels = read_chain(path.with_name("out.tif"))
+    with openslide.OpenSlide(path.with_name("out.tif")) as slide:
+        assert (slide.properties["openslide.vendor"], slide.properties["openslide.mpp-x"]) == ("aperio", "0.499")
+        assert list(slide.associated_images) == ["thumbnail"]
+        assert slide.level_count == 3
+        for number, level in enumerate((image, *levels)):
+            region = np.asarray(slide.read_region((0, 0), number, slide.level_dimensions[number]))
+            np.testing.assert_array_equal(region[..., :3], level)
+
+
+@pytest.mark.parametrize("compression", ["none", "jpeg", 33005])
+def test_thumbnails_in_several_strips(path: Path, compression: Any) -> None:
+    """A level of 700 x 63 pixels, in strips as high as the tiles."""
+    kept: dict[str, Any] = {"photometric": "rgb", "metadata": None, "tile": (64, 64), "compression": compression}
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(base_image((2800, 252)), **kept, description=APERIO)
+        writer.write(noise((90, 10, 3)), photometric="rgb", metadata=None)
+        writer.write(base_image((1400, 126)), **kept)
+    filter_file(path, path.with_name("out.tif"), BLUR)
+    with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
+        thumbnail, level = tiff.pages[1].aspage(), tiff.pages[2].asarray()
+        assert (thumbnail.shape, thumbnail.rowsperstrip, len(thumbnail.dataoffsets)) == ((700, 63, 3), 64, 11)
+        assert np.abs(thumbnail.asarray().astype(int) - halved(level)).mean() <= (3 if compression == "jpeg" else 0)
+
+
+def test_aperio_ycbcr(path: Path) -> None:
+    """The compression alone tells that these are the colours."""
+    write_aperio(path, 33003)
+    report = filter_file(path, path.with_name("out.tif"), BLUR)
+    assert "2 further images of the slide (pages 4-5) are not kept" in report.notices
+    with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
+        assert [page.compression for page in tiff.pages] == [33003, 8, 33003, 33003]
+        assert {(page.photometric, page.subsampling) for page in tiff.pages} == {(6, (1, 1))}
+    twice = filter_file(path.with_name("out.tif"), path.with_name("deflate.tif"), BLUR, compression="deflate")
+    assert [notice for notice in twice.notices if "not kept" in notice] == []
+    with tifffile.TiffFile(path.with_name("deflate.tif")) as tiff:
+        assert {(page.compression, page.photometric) for page in tiff.pages} == {(8, 6)}
+    with pytest.raises(UnsupportedError, match="cannot hold YCbCr"):
+        filter_file(path, path.with_name("out.png"), BLUR)
 
 
 def test_the_result_of_a_slide_is_taken_for_one_again(path: Path) -> None:
@@ -73,8 +127,8 @@ def test_the_result_of_a_slide_is_taken_for_one_again(path: Path) -> None:
     report = filter_file(path.with_name("once.tif"), path.with_name("twice.tif"), BLUR)
     assert report.notices == ()
     levels = read_chain(path.with_name("twice.tif"))
-    assert len(levels) == 4
-    assert_halves(levels[0], levels[1])
+    assert len(levels) == 5
+    assert_halves(levels[0], levels[2])
 
 
 def test_labels_can_be_selected(path: Path) -> None:
@@ -103,8 +157,11 @@ def test_focal_planes_are_images_of_their_own(path: Path) -> None:
         for seed, shape in ((2, (200, 300, 3)), (3, (100, 150, 3)), (4, (100, 150, 3))):
             writer.write(noise(shape, seed=seed), **kept)
     report = filter_file(path, path.with_name("out.tif"), BLUR)
-    assert report.notices == ("1 further image of the slide (page 1) is not kept",)
-    first, first_half, second, second_half = read_chain(path.with_name("out.tif"))
+    assert report.notices == ()
+    first, thumbnail, second, first_half, second_half = read_chain(path.with_name("out.tif"))
+    assert_halves(first, thumbnail, times=3)
+    with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
+        assert [level.shape[:3] for level in tiff.series[0].levels] == [(2, 200, 300), (2, 100, 150)]
     np.testing.assert_array_equal(second, gaussian(noise((200, 300, 3), seed=2), 1, channel_axis=-1))
     assert_halves(first, first_half)
     assert_halves(second, second_half)
@@ -140,6 +197,29 @@ def test_hamamatsu(tmp_path: Path, compression: Any) -> None:
         assert not any(65420 <= tag.code < 65536 for page in tiff.pages for tag in page.aspage().tags)
         expected = gaussian(image, 1, channel_axis=-1)
         assert np.abs(tiff.pages.first.asarray().astype(int) - expected).max() <= (12 if compression else 0)
+
+
+def test_perkin_elmer(path: Path) -> None:
+    """The channels are images of their own, which come before all smaller versions."""
+    kept: dict[str, Any] = {"metadata": None, "software": "PerkinElmer-QPI", "tile": (64, 64)}
+    channels = [noise((512, 768), seed=seed) for seed in range(3)]
+    with tifffile.TiffWriter(path) as writer:
+        for channel in channels:
+            writer.write(channel, photometric="minisblack", description="<x/>", **kept)
+        writer.write(noise((100, 150, 3)), photometric="rgb", metadata=None)
+        for times in (1, 2):
+            for channel in channels:
+                writer.write(channel[:: 1 << times, :: 1 << times].copy(), subfiletype=1, **kept)
+        writer.write(noise((80, 90, 3)), photometric="rgb", metadata=None)
+    report = filter_file(path, path.with_name("out.tif"), BLUR)
+    assert report.notices == ("1 further image of the slide (page 10) is not kept",)
+    with tifffile.TiffFile(path.with_name("out.tif")) as tiff:
+        full, half, quarter = (level.asarray() for level in tiff.series[0].levels)
+        assert tiff.series[1].name == "Thumbnail"
+    for channel, *levels in zip(channels, full, half, quarter, strict=True):
+        np.testing.assert_array_equal(levels[0], gaussian(channel, 1))
+        assert_halves(levels[0], levels[1])
+        assert_halves(levels[1], levels[2])
 
 
 def test_ventana(path: Path) -> None:

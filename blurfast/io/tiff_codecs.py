@@ -160,6 +160,9 @@ CODEC_OF_TAG = {codec.tag: name for name, codec in CODECS.items()} | {
     52546: "jpegxl",
 }
 
+APERIO_JPEG2000 = frozenset({33003, 33005})
+"""The numbers of JPEG 2000 in Aperio's slides, which say how colours are stored: their readers know no other."""
+
 
 def decoding_bytes(compression: int, pixel_bytes: int) -> int:
     """Return the memory that decoding so many bytes of pixels needs beside them.

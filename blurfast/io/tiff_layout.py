@@ -23,6 +23,7 @@ NO_COMPRESSION = 1
 DEFLATE_COMPRESSIONS = frozenset({8, 32946, 50013})
 FAX_COMPRESSIONS = frozenset({2, 3, 4})
 JPEG_COMPRESSIONS = frozenset({6, 7, 33007, 34892})
+_APERIO_YCBCR = 33003  # JPEG 2000 of YCbCr, whatever the tag for colours says
 _UNSAFE_COMPRESSIONS = frozenset({22610, 34934})
 
 _DTYPES = frozenset(np.dtype(code).name for code in "bhiqBHIefd")
@@ -148,7 +149,7 @@ class PageLayout:
     @property
     def alpha(self) -> int | None:
         """The channel that holds an opacity which the colours have not been multiplied with."""
-        if self.planar or UNASSOCIATED_ALPHA not in self.extra_samples:
+        if UNASSOCIATED_ALPHA not in self.extra_samples:
             return None
         colours = self.samples - len(self.extra_samples)
         return colours + self.extra_samples.index(UNASSOCIATED_ALPHA)
@@ -163,7 +164,7 @@ class PageLayout:
             grain,
             sequential=sequential,
             task_bytes=task_bytes,
-            alpha=self.alpha,
+            alpha=None if self.planar else self.alpha,
         )
 
     def description(self, byte_layout: ByteLayout) -> dict[str, Any]:
@@ -259,19 +260,27 @@ def page_layout(page: TiffPage, path: str) -> PageLayout:
         predictor=int(page.predictor),
         photometric=_pixel_photometric(page, stored, is_planar=is_planar),
         extra_samples=tuple(int(meaning) for meaning in page.extrasamples),
-        chroma_subsampling=(page.subsampling or (2, 2)) if page.photometric == PHOTOMETRIC.YCBCR else None,
+        chroma_subsampling=_chroma_subsampling(page),
         stored=stored,
     )
 
 
 def _pixel_photometric(page: TiffPage, stored: StoredSamples | None, *, is_planar: bool) -> int:
     """Return the meaning of the pixels that the page is decoded to."""
+    if page.compression == _APERIO_YCBCR:
+        return PHOTOMETRIC.YCBCR
     photometric = int(page.photometric)
     if photometric == PHOTOMETRIC.YCBCR and page.compression in JPEG_COMPRESSIONS and not is_planar:
         return PHOTOMETRIC.RGB
     if stored is not None and stored.table is not None:
         return _LOOKED_UP.get(photometric, photometric)
     return photometric
+
+
+def _chroma_subsampling(page: TiffPage) -> tuple[int, int] | None:
+    if page.compression == _APERIO_YCBCR:
+        return (1, 1)
+    return (page.subsampling or (2, 2)) if page.photometric == PHOTOMETRIC.YCBCR else None
 
 
 def _obstacle(page: TiffPage) -> tuple[str, str] | None:

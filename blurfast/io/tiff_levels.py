@@ -6,6 +6,7 @@ anew from the filtered image.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -41,10 +42,19 @@ class PageLevels(NamedTuple):
     are_chained
         Whether their directories follow that of the image, as GDAL and the makers of most slides have it, or are
         SubIFDs, as in OME-TIFF.
+    come_last
+        Whether their directories follow those of all images instead, as in slides.
+    are_marked
+        Whether they say of themselves that they are smaller versions. Those of Aperio do not, and are told by that.
+    has_thumbnail
+        Whether a thumbnail follows the image.
     """
 
     exponents: tuple[int, ...] = ()
     are_chained: bool = False
+    come_last: bool = False
+    are_marked: bool = True
+    has_thumbnail: bool = False
 
 
 def halved(length: int, times: int) -> int:
@@ -67,6 +77,18 @@ def full_pyramid(height: int, width: int) -> tuple[int, ...]:
     ((1, 2), ())
     """
     return tuple(range(1, math.ceil(math.log2(max(height, width) / SMALLEST_SIDE)) + 1))
+
+
+def thumbnail_exponent(exponents: Iterable[int], width: int, columns: int) -> int:
+    """Return how often an image is halved to get a thumbnail, beyond all other levels, that has so few columns.
+
+    Examples
+    --------
+    >>> thumbnail_exponent((2, 4), 100000, 256), thumbnail_exponent((2, 4), 1000, 256)
+    (9, 5)
+    """
+    first = max(exponents) + 1
+    return next(times for times in itertools.count(first) if halved(width, times) <= columns)
 
 
 def possible_exponents(exponents: Iterable[int], height: int, width: int) -> tuple[int, ...]:

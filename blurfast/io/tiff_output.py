@@ -12,9 +12,9 @@ from tifffile import PHOTOMETRIC
 from blurfast.errors import UnsupportedError
 from blurfast.io.base import ImageSpec
 from blurfast.io.edits import Edits
-from blurfast.io.tiff_codecs import CODEC_OF_TAG, CODECS, Codec
+from blurfast.io.tiff_codecs import APERIO_JPEG2000, CODEC_OF_TAG, CODECS, Codec
 from blurfast.io.tiff_layout import UNASSOCIATED_ALPHA, PageLayout
-from blurfast.io.tiff_levels import PageLevels, full_pyramid, halved, possible_exponents
+from blurfast.io.tiff_levels import PageLevels, full_pyramid, halved, possible_exponents, thumbnail_exponent
 from blurfast.io.tiff_options import PREDICTOR_NUMBERS, PREDICTORS, TiffOptions
 from blurfast.io.tiff_samples import StoredSamples
 from blurfast.io.tiff_source import TiffSource
@@ -47,7 +47,9 @@ class OutputPage(NamedTuple):
     stand_in_for
         The input's compression, where the output cannot have it.
     levels
-        Its smaller versions.
+        Its smaller versions, a thumbnail among them.
+    thumbnail
+        How often the page is halved for the thumbnail, None if there is none.
     """
 
     layout: PageLayout
@@ -55,6 +57,7 @@ class OutputPage(NamedTuple):
     level: int | None = None
     stand_in_for: str | None = None
     levels: PageLevels = PageLevels()
+    thumbnail: int | None = None
 
 
 class OutputPages(NamedTuple):
@@ -88,7 +91,7 @@ def output_pages(
         own_options = options
         if is_cog and options.tile is None and not _is_regular(layout.tile):
             own_options = options._replace(tile=_COG_TILE)
-        pages.append(output_page(layout, own_options, number, path)._replace(levels=levels))
+        pages.append(_with_levels(output_page(layout, own_options, number, path), levels))
     return OutputPages(pages, is_cog, notices)
 
 
@@ -126,22 +129,49 @@ def _levels(
         return [PageLevels()] * len(layouts)
     if options.pyramid or options.cog or like is None:
         return [PageLevels(full_pyramid(layout.height, layout.width), is_cog) for layout in layouts]
-    return [
-        PageLevels(possible_exponents(levels.exponents, layout.height, layout.width), levels.are_chained or is_cog)
+    found = [
+        levels._replace(exponents=possible_exponents(levels.exponents, layout.height, layout.width))
         for levels, layout in zip(like.levels, layouts, strict=True)
     ]
+    return [PageLevels(levels.exponents, are_chained=True) for levels in found] if is_cog else found
+
+
+def _with_levels(page: OutputPage, levels: PageLevels) -> OutputPage:
+    """Return how a page is written together with smaller versions of it."""
+    if not (levels.has_thumbnail and levels.exponents):
+        return page._replace(levels=levels)
+    _, columns = _level_tile(page.layout)
+    thumbnail = thumbnail_exponent(levels.exponents, page.layout.width, columns)
+    return page._replace(levels=levels._replace(exponents=(*levels.exponents, thumbnail)), thumbnail=thumbnail)
 
 
 def level_page(page: OutputPage, exponent: int) -> OutputPage:
-    """Return how a smaller version of a page is written: in tiles, and otherwise alike."""
+    """Return how a smaller version of a page is written: in tiles, and otherwise alike, unless it is a thumbnail."""
     layout = replace(
         page.layout,
         height=halved(page.layout.height, exponent),
         width=halved(page.layout.width, exponent),
-        tile=page.layout.tile or _LEVEL_TILE,
+        tile=_level_tile(page.layout),
         rows_per_strip=0,
     )
-    return page._replace(layout=layout, levels=PageLevels())
+    level = page._replace(layout=layout, levels=PageLevels(), thumbnail=None)
+    return _as_thumbnail(level) if exponent == page.thumbnail else level
+
+
+def _as_thumbnail(page: OutputPage) -> OutputPage:
+    """Return how a level no wider than a tile is written in strips, by which readers tell it, as high as the tile was.
+
+    Those who read JPEG 2000 expect it in tiles only.
+    """
+    rows, _ = _level_tile(page.layout)
+    layout = replace(page.layout, tile=None, rows_per_strip=min(rows, page.layout.height))
+    if page.codec not in ("jpeg2000", "jpegxl", "webp"):
+        return page._replace(layout=layout)
+    return OutputPage(replace(layout, compression=CODECS[_STAND_IN].tag), _STAND_IN)
+
+
+def _level_tile(layout: PageLayout) -> tuple[int, int]:
+    return layout.tile or _LEVEL_TILE
 
 
 def output_page(layout: PageLayout, options: TiffOptions, page_number: int, path: str) -> OutputPage:
@@ -200,9 +230,10 @@ def _layout_for(codec: Codec, layout: PageLayout, options: TiffOptions, *, keeps
     tile = layout.tile if _is_regular(layout.tile) else None
     if options.tile is not None:
         tile = None if options.tile == "strips" else options.tile
+    keeps_number = keeps_codec and layout.compression in APERIO_JPEG2000
     return replace(
         layout,
-        compression=codec.tag,
+        compression=layout.compression if keeps_number else codec.tag,
         tile=tile,
         rows_per_strip=0 if tile else _rows_per_strip(codec, layout),
         predictor=options.predictor or _predictor(codec, layout, keeps_codec=keeps_codec),

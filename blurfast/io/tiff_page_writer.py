@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -56,6 +57,8 @@ class PageWriter:
         Where the segments are in the file: 0 for those that are not there yet.
     levels
         The writers of the page's smaller versions, by how often it is halved for them.
+    levels_come_last
+        Whether their directories follow those of all pages.
     """
 
     def __init__(self, output: OutputPage, order: str) -> None:
@@ -69,6 +72,9 @@ class PageWriter:
         self._encode = self._encoder()
         self.levels = {times: PageWriter(level_page(output, times), order) for times in output.levels.exponents}
         self._levels_are_chained = output.levels.are_chained
+        self._levels_are_marked = output.levels.are_marked
+        self._thumbnail = output.thumbnail
+        self.levels_come_last = output.levels.come_last
 
     @property
     def is_ycbcr(self) -> bool:
@@ -113,6 +119,11 @@ class PageWriter:
     def chained_directories(self) -> int:
         """The directories that the page adds to the chain."""
         return 1 + len(self.levels) * self._levels_are_chained
+
+    @property
+    def first_directories(self) -> int:
+        """Those among them that come before the levels: that of the page, and of a thumbnail."""
+        return 1 + (self._thumbnail is not None)
 
     def segments(self, plane: int, window: Window) -> list[tuple[int, Window]]:
         """Return the numbers of the segments of a window and what they cover of the image, in raster order."""
@@ -161,12 +172,18 @@ class PageWriter:
     def directories(self, byte_layout: ByteLayout, copied: Sequence[Tag]) -> list[list[Tag]]:
         """Return the directory of the page, and those that follow it, once all segments are written."""
         of_levels = [tag for tag in copied if tag.code in _LEVEL_TAGS]
-        kind = byte_layout.integers(SUBFILE_TYPE, LONG, [REDUCED])
-        levels = [level.tags(byte_layout, [kind, *of_levels]) for level in self.levels.values()]
+        if self._levels_are_marked:
+            of_levels.append(byte_layout.integers(SUBFILE_TYPE, LONG, [REDUCED]))
+        levels = [level.tags(byte_layout, of_levels) for level in self._levels_in_order]
         if self._levels_are_chained or not levels:
             return [self.tags(byte_layout, copied), *levels]
         pointer = Tag(SUB_DIRECTORIES, IFD, len(levels), b"", tuple(map(tuple, levels)))
         return [self.tags(byte_layout, [*copied, pointer])]
+
+    @property
+    def _levels_in_order(self) -> list[PageWriter]:
+        """The levels in the order of their directories: a thumbnail comes first."""
+        return [self.levels[times] for times in sorted(self.levels, key=lambda times: times != self._thumbnail)]
 
     def tags(self, byte_layout: ByteLayout, further: Sequence[Tag]) -> list[Tag]:
         """Return the tags of the layout and of the segments, and `further` ones."""
@@ -177,7 +194,20 @@ class PageWriter:
 
 def directory_numbers(pages: Sequence[PageWriter]) -> list[int]:
     """Return the place of each page in the chain of directories, in which smaller versions may follow it."""
-    return list(itertools.accumulate((page.chained_directories for page in pages[:-1]), initial=0))
+    between = [page.first_directories if page.levels_come_last else page.chained_directories for page in pages[:-1]]
+    return list(itertools.accumulate(between, initial=0))
+
+
+def chain_of_directories(
+    pages: Sequence[PageWriter], copied: Sequence[Sequence[Tag]], byte_layout: ByteLayout
+) -> list[list[Tag]]:
+    """Return the directories of all pages and their levels, once all segments are written; see `PageLevels`."""
+    ranked = [
+        (max(0, number - page.first_directories + 1) if page.levels_come_last else 0, directory)
+        for page, further in zip(pages, copied, strict=True)
+        for number, directory in enumerate(page.directories(byte_layout, further))
+    ]
+    return [directory for _, directory in sorted(ranked, key=operator.itemgetter(0))]
 
 
 class ImageWriter:

@@ -113,7 +113,15 @@ def _levels(
                 lost.append(page)
             else:
                 exponents.add(exponent)
-        levels.append(PageLevels(tuple(sorted(exponents)), bool(chained)))
+        levels.append(
+            PageLevels(
+                tuple(sorted(exponents)),
+                are_chained=bool(chained),
+                come_last=roles.levels_come_last,
+                are_marked=roles.levels_are_marked,
+                has_thumbnail=bool(chained) and page.index == roles.thumbnail_of,
+            )
+        )
     return levels, lost
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +24,21 @@ class PageRoles:
     levels
         The smaller versions that can be made anew, by the number of their image's page: the numbers of their own
         pages, and how often the image is halved for them.
+    levels_come_last
+        Whether the smaller versions follow all images.
+    levels_are_marked
+        Whether the smaller versions say of themselves that they are such.
+    thumbnail_of
+        The number of the page that is followed by a thumbnail, which can be made anew, too; None if there is none.
     notices
         What is to be said about all others.
     """
 
     images: list[TiffPage] = field(default_factory=list)
     levels: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    levels_come_last: bool = False
+    levels_are_marked: bool = True
+    thumbnail_of: int | None = None
     notices: list[str] = field(default_factory=list)
 
     def exponents(self, image: TiffPage, *, without: Container[int]) -> tuple[int, ...]:
@@ -62,8 +72,23 @@ def slide_roles(pages: Sequence[TiffPage]) -> PageRoles:
         else:
             others.append(page)
     roles.levels = dict.fromkeys([image.index for image in roles.images], levels)
+    roles.levels_come_last = True
+    thumbnail = next((page for page in others if _is_thumbnail(page, pages)), None) if levels else None
+    if thumbnail is not None:
+        others.remove(thumbnail)
+        roles.thumbnail_of = thumbnail.index - 1
+        roles.levels_are_marked = not base.is_svs
     roles.notices = not_kept("further image", others, " of the slide")
     return roles
+
+
+def _is_thumbnail(page: TiffPage, pages: Sequence[TiffPage]) -> bool:
+    """Return whether a page is where readers expect the thumbnail: behind the first image of Aperio, or all images."""
+    first = pages[0]
+    if first.is_svs:
+        return page.index == 1
+    same = itertools.takewhile(lambda other: _shape(other) == _shape(first), pages)
+    return first.is_qpi and page.index == len(list(same))
 
 
 def _is_akin(page: TiffPage, base: TiffPage) -> bool:

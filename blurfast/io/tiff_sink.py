@@ -24,7 +24,13 @@ from blurfast.io.tiff_codecs import CODECS, JPEG_QUALITY, parse_compression
 from blurfast.io.tiff_metadata import page_tags
 from blurfast.io.tiff_options import TiffOptions, parse_bigtiff, parse_predictor, parse_tile
 from blurfast.io.tiff_output import CLASSIC_LIMIT, OutputPage, output_byte_layout, output_pages
-from blurfast.io.tiff_page_writer import EncodedSegment, ImageWriter, PageWriter, directory_numbers
+from blurfast.io.tiff_page_writer import (
+    EncodedSegment,
+    ImageWriter,
+    PageWriter,
+    chain_of_directories,
+    directory_numbers,
+)
 from blurfast.io.tiff_source import TiffSource
 from blurfast.pixels import Pixels, Window
 
@@ -204,11 +210,7 @@ class TiffSink:
                 level.offsets[index] = self._position
                 self._write(segment)
         self._write(bytes(self._position % 2))
-        directories = [
-            directory
-            for page, copied in zip(self._pages, self._copied_tags, strict=True)
-            for directory in page.directories(self.byte_layout, copied)
-        ]
+        directories = chain_of_directories(self._pages, self._copied_tags, self.byte_layout)
         first_directory = self._position
         self._write(self.byte_layout.directories(directories, first_directory))
         with self._output.translated_errors():
