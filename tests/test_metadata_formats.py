@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import struct
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
 from blurfast import Gaussian, filter_file
 from blurfast.io.exif import parse_exif, updated_exif, with_tags
 from blurfast.io.photoshop import updated_resources
 from blurfast.io.shared_tags import text_tag
+from tests.cli_runs import run
 from tests.metadata_corpus import DROPPED_CHUNKS, IPTC, MAKER_NOTE, PREVIEW, RESOURCES, XMP, exif_of_photo, resource
 from tests.tiff_corpus import noise
 
@@ -141,6 +144,7 @@ def found_in(path: Path) -> dict[str, bool]:
         "description": "a description" in (main.get(270), info.get("Description"))
         or info.get("comment") == b"a description",
         "author, copyright, software, title": "Somebody" in (main.get(315), info.get("Author")),
+        "date": "2024:05:06 07:08:09" in (main.get(306), info.get("Creation Time")),
         "texts by other keywords": info.get("Comment") == "more",
         "XMP": XMP in (info.get("xmp"), tags.get(700)),
         "IPTC, Photoshop's resources": photoshop.get(0x0404) == IPTC or resources == RESOURCES,
@@ -189,6 +193,103 @@ def test_the_page_names_all_chunks_that_are_dropped() -> None:
 def test_tables_have_all_pairs() -> None:
     assert list(TABLES) == list(SUFFIXES)
     assert all(list(row) == list(SUFFIXES) for table in TABLES.values() for row in table.values())
+
+
+# ------------------------------------------------------------------------------------ TIFF files without Exif data
+
+PLAIN: dict[str, Any] = {
+    "description": "a description", "software": "a program", "datetime": "2024:05:06 07:08:09",
+    "resolution": (300, 200), "resolutionunit": "INCH", "metadata": None,
+}  # fmt: skip
+CAMERA_TAGS = ((271, 2, 0, "Maker", True), (272, 2, 0, "Model", True), (274, 3, 1, 6, True))
+
+
+def write_plain_tiff(path: Path, byteorder: Any = "<", tags: tuple[Any, ...] = (), **options: Any) -> None:
+    tifffile.imwrite(path, PIXELS, photometric="rgb", byteorder=byteorder, extratags=tags, **{**PLAIN, **options})
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_plain_tags_become_no_exif_data(tmp_path: Path, byteorder: str) -> None:
+    upright = (274, 3, 1, 1, True)
+    write_plain_tiff(tmp_path / "in.tif", byteorder, (upright,))
+    described = json.loads(run("info", tmp_path / "in.tif", "--json").stdout)
+    assert described["metadata"]["exif_bytes"] == 0
+    filter_file(tmp_path / "in.tif", tmp_path / "out.png", Gaussian(1))
+    with Image.open(tmp_path / "out.png") as image:
+        assert "exif" not in image.info
+        assert image.info["dpi"] == pytest.approx((300, 200), abs=0.1)
+        texts = {"Description": "a description", "Software": "a program", "Creation Time": "2024-05-06T07:08:09"}
+        assert image.text == texts
+    filter_file(tmp_path / "out.png", tmp_path / "back.tif", Gaussian(1))
+    with tifffile.TiffFile(tmp_path / "back.tif") as tiff:
+        tags = {code: tiff.pages.first.tags[code].value for code in (270, 305, 306)}
+    assert tags == {270: "a description", 305: "a program", 306: "2024:05:06 07:08:09"}
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_tags_with_no_other_place_become_exif_data(tmp_path: Path, suffix: str, byteorder: str) -> None:
+    write_plain_tiff(tmp_path / "in.tif", byteorder, CAMERA_TAGS)
+    filter_file(tmp_path / "in.tif", tmp_path / f"out{suffix}", Gaussian(1))
+    with Image.open(tmp_path / f"out{suffix}") as image:
+        exif = dict(image.getexif())
+    assert [exif.pop(code, None) for code in (271, 272, 274)] == ["Maker", "Model", 6]
+    in_exif = {".png": set(), ".jpg": {305, 306}, ".webp": {270, 282, 283, 296, 305, 306}}
+    assert exif.keys() == in_exif[suffix]
+    assert exif.get(306) in (None, "2024:05:06 07:08:09")
+    report = filter_file(tmp_path / "in.tif", tmp_path / "out.bmp", Gaussian(1))
+    lost = "Make, Model, Orientation, Description, Software, Creation Time"
+    assert report.notices == (f"metadata that are not kept in BMP: {lost}",)
+
+
+@pytest.mark.parametrize(("resolution", "expected"), [((1, 1), {}), ((0, 0), {}), ((2, 3), {282: 2, 283: 3, 296: 1})])
+def test_a_ratio_without_a_unit_becomes_exif_data(tmp_path: Path, resolution: Any, expected: dict[int, int]) -> None:
+    write_plain_tiff(tmp_path / "in.tif", resolution=resolution, resolutionunit="NONE")
+    filter_file(tmp_path / "in.tif", tmp_path / "out.png", Gaussian(1))
+    with Image.open(tmp_path / "out.png") as image:
+        assert dict(image.getexif()) == expected
+
+
+def test_a_resolution_that_png_cannot_hold_is_said_to_be_lost(tmp_path: Path) -> None:
+    write_plain_tiff(tmp_path / "in.tif", resolution=((1, 1000), (1, 1000)))
+    report = filter_file(tmp_path / "in.tif", tmp_path / "out.png", Gaussian(1))
+    assert report.notices == ("metadata that are not kept in PNG: the resolution",)
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("2024-05-06T07:08:09", "2024:05:06 07:08:09"),
+        ("2024-05-06 07:08:09.5+02:00", "2024:05:06 07:08:09"),
+        ("Mon, 06 May 2024 07:08:09 GMT", "2024:05:06 07:08:09"),
+        ("2024:05:06 07:08:09", "2024:05:06 07:08:09"),
+        ("0999-05-06", "0999:05:06 00:00:00"),
+        ("in spring", None),
+        ("Thu, 01 Jan 99999999999 00:00:00 GMT", None),
+    ],
+)
+def test_dates_of_png_files(tmp_path: Path, text: str, date: str | None) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Creation Time", text)
+    Image.fromarray(PIXELS).save(tmp_path / "in.png", pnginfo=info)
+    for name in ("out.tif", "out.jpg"):
+        report = filter_file(tmp_path / "in.png", tmp_path / name, Gaussian(1))
+        with Image.open(tmp_path / name) as image:
+            assert image.getexif().get(306) == date
+        lost = [f"metadata that are not kept in {'TIFF' if name == 'out.tif' else 'JPEG'}: Creation Time"]
+        assert list(report.notices) == ([] if date else lost)
+
+
+@pytest.mark.parametrize(
+    ("date", "text"),
+    [(b"    :  :     :  :  \0", None), (b"0000:00:00 00:00:00\0", None), (b"May 2024\0", "May 2024")],
+)
+def test_odd_dates_of_tiff_files(tmp_path: Path, date: bytes, text: str | None) -> None:
+    write_plain_tiff(tmp_path / "in.tif", tags=((306, 2, len(date), date, True),), datetime=None)
+    filter_file(tmp_path / "in.tif", tmp_path / "out.png", Gaussian(1))
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.text.get("Creation Time") == text
+        assert "exif" not in image.info
 
 
 # ---------------------------------------------------------------------------------------------- Exif blocks

@@ -87,6 +87,23 @@ def test_palette_becomes_colour(tmp_path, name):
     assert PillowSource(tmp_path / name).images[0].alpha is None
 
 
+def test_palettes_and_bits_are_said_to_become_pixels(tmp_path):
+    palette = image_of(scene(20, 30, 3)).quantize(16)
+    palette.save(tmp_path / "a.gif")
+    palette.save(tmp_path / "b.gif", transparency=3)
+    palette.save(tmp_path / "c.bmp")
+    image_of(scene(20, 30, 1)).convert("1").save(tmp_path / "d.pbm")
+    image_of(scene(20, 30, 3)).save(tmp_path / "e.bmp")
+    notices = [PillowSource(path).notices for path in sorted(tmp_path.iterdir())]
+    assert notices == [
+        ["palette colours are written as RGB, in uint8"],
+        ["palette colours are written as RGBA, in uint8"],
+        ["palette colours are written as RGB, in uint8"],
+        ["1-bit samples are written as uint8, as 0 and 255"],
+        [],
+    ]
+
+
 def test_palette_with_transparency_becomes_colour_and_alpha(tmp_path):
     image_of(scene(20, 30, 3)).quantize(16).save(tmp_path / "a.gif", transparency=3)
     with Image.open(tmp_path / "a.gif") as image:
@@ -198,7 +215,10 @@ def test_missing_empty_and_foreign_files(tmp_path):
         PillowSource(tmp_path / "absent.jpg")
     with pytest.raises(UnreadableError, match="cannot be opened"):
         PillowSource(tmp_path)
-    for content in (b"", b"no image at all", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(UnreadableError, match="holds no image in its 0 bytes"):
+        PillowSource(tmp_path / "a.jpg")
+    for content in (b"no image at all", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
         (tmp_path / "a.jpg").write_bytes(content)
         with pytest.raises(UnreadableError, match="not an image of a known format"):
             PillowSource(tmp_path / "a.jpg")
@@ -210,8 +230,10 @@ def test_truncated_files(tmp_path, name):
     data = (tmp_path / name).read_bytes()
     for length in {0, 1, 5, 20, 30, len(data) // 4, len(data) // 2, len(data) * 3 // 4}:
         (tmp_path / name).write_bytes(data[:length])
-        with pytest.raises(UnreadableError):
+        with pytest.raises(UnreadableError) as raised:
             read(tmp_path / name)
+        if length > 30:
+            assert raised.value.fact == "the file ends before the image is complete"
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.bmp", "a.webp", "a.gif", "a.tga", "a.ppm", "a.qoi"])
@@ -325,11 +347,25 @@ SPEC = ImageSpec(4, 5, 3, np.dtype(np.uint8), Grain(1, 5))
 @pytest.mark.parametrize(
     ("name", "images", "fact"),
     [
-        ("a.jpg", [SPEC, SPEC], "JPEG holds one image, not 2"),
+        ("a.jpg", [SPEC, SPEC], "JPEG holds one image, not 2; write TIFF instead"),
         ("a.jpg", [dataclasses.replace(SPEC, channels=4)], "JPEG holds 1 or 3 channels, not 4"),
         ("a.bmp", [dataclasses.replace(SPEC, channels=4)], "BMP holds 1 or 3 channels, not 4"),
-        ("a.webp", [dataclasses.replace(SPEC, channels=2)], "WEBP holds 1 or 3 or 4 channels, not 2"),
-        ("a.webp", [dataclasses.replace(SPEC, dtype=np.dtype(np.uint16))], "WEBP holds uint8, not uint16"),
+        (
+            "a.webp",
+            [dataclasses.replace(SPEC, channels=2)],
+            "WebP holds 1, 3 or 4 channels, not 2; write TIFF or PNG instead",
+        ),
+        (
+            "a.webp",
+            [dataclasses.replace(SPEC, dtype=np.dtype(np.uint16))],
+            "WebP holds uint8, not uint16; write TIFF or PNG instead, or add --dtype uint8 and a --scale",
+        ),
+        (
+            "a.jpg",
+            [dataclasses.replace(SPEC, dtype=np.dtype(np.float32))],
+            "holds uint8, not float32; write TIFF instead",
+        ),
+        ("a.jpg", [dataclasses.replace(SPEC, channels=5)], "JPEG holds 1 or 3 channels, not 5; write TIFF instead"),
         ("a.webp", [dataclasses.replace(SPEC, width=16384)], "images of 16384 x 4 pixels"),
         ("a.jpg", [dataclasses.replace(SPEC, height=65501)], "images of 5 x 65501 pixels"),
         ("a.bmp", [dataclasses.replace(SPEC, height=0)], "images of 5 x 0 pixels"),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.png import PngSource
+from blurfast.io.registry import open_source
 from tests.png_files import SIGNATURE, SMALL, chunk, deflated, header, noise, png, read_bytes
 
 
@@ -89,6 +90,9 @@ BAD_FILTER = zlib.compress(zlib.decompress(STREAM)[:26] + b"\x05" + bytes(12))
         (HEAD + END, "it has no pixels"),
         (HEAD, "the file ends before its pixels begin"),
         (HEAD + chunk(b"IDAT", STREAM), "the file ends after its last row, without an end mark"),
+        (HEAD + chunk(b"IDAT", STREAM)[:8], "the file ends within row 1 of 3"),
+        (HEAD + chunk(b"IDAT", STREAM[:12])[:-4], "the file ends within row 1 of 3"),
+        (HEAD + chunk(b"IDAT") + END, "its pixels end within row 1 of 3"),
         (HEAD + chunk(b"IDAT", STREAM[:30])[:-4], "the file ends after row 1 of 3"),
         (HEAD + chunk(b"IDAT", STREAM[:30]) + END, "its pixels end after row 1 of 3"),
         (HEAD + chunk(b"IDAT", zlib.compress(bytes(26))) + END, "its pixels end after row 2 of 3"),
@@ -133,3 +137,38 @@ def test_missing_file_and_directory(tmp_path):
 def test_unknown_critical_chunk_is_not_supported(tmp_path):
     with pytest.raises(UnsupportedError, match="needs the unknown chunk CgBI"):
         read_bytes(png(SMALL, before=chunk(b"CgBI", b"1234")), tmp_path)
+
+
+CHANGED_AS_TEXT = {
+    "CR LF to LF": lambda file: file.replace(b"\r\n", b"\n"),
+    "LF to CR LF": lambda file: file.replace(b"\n", b"\r\n"),
+    "LF to CR": lambda file: file.replace(b"\n", b"\r"),
+    "CR to LF": lambda file: file.replace(b"\r", b"\n"),
+    "7 bits": lambda file: bytes(byte & 127 for byte in file),
+    "ASCII": lambda file: file.decode("ascii", "replace").encode("ascii", "replace"),
+    "UTF-8": lambda file: file.decode("utf-8", "replace").encode(),
+    "from Latin-1 to UTF-8": lambda file: file.decode("latin-1").encode(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_AS_TEXT)
+def test_copies_in_text_mode_are_recognised(tmp_path, rich_file, name):
+    (tmp_path / "a.png").write_bytes(CHANGED_AS_TEXT[name](rich_file))
+    with pytest.raises(UnreadableError, match="was changed in text mode; copy the original again, in binary mode"):
+        open_source(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("place", range(len(SIGNATURE)))
+def test_other_changes_are_not_taken_for_text_mode(tmp_path, rich_file, place):
+    changed = bytearray(rich_file)
+    changed[place] ^= 0x40
+    (tmp_path / "a.png").write_bytes(changed)
+    with pytest.raises(UnreadableError, match="is not an image of a known format"):
+        open_source(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("size", [1, 5, 7])
+def test_too_few_bytes_for_any_image(tmp_path, rich_file, size):
+    (tmp_path / "a.png").write_bytes(rich_file[:size])
+    with pytest.raises(UnreadableError, match=rf"holds no image in its {size} bytes?; get an intact copy"):
+        open_source(tmp_path / "a.png")

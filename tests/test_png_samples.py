@@ -32,6 +32,7 @@ from tests.png_files import (
 )
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
+PALETTE_NOTICE = "palette colours are written as RGB, in uint8"
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
 KINDS = [
     *((GREY, depth) for depth in (1, 2, 4, 8, 16)),
@@ -117,9 +118,10 @@ def test_indices_without_a_colour_are_black_and_this_is_said(tmp_path):
     palette[11:] = 0
     (tmp_path / "a.png").write_bytes(png_of_samples(samples, 4, PALETTE, [0], before=before))
     source = PngSource(tmp_path / "a.png")
-    assert source.notices == []
+    assert source.notices == [PALETTE_NOTICE]
     np.testing.assert_array_equal(read(source), palette[samples[:, :, 0]])
-    assert source.notices == ["some pixels have a colour that is not in the palette, and are read as black"]
+    unknown = "some pixels have a colour that is not in the palette, and are read as black"
+    assert source.notices == [PALETTE_NOTICE, unknown]
     source.close()
 
 
@@ -131,7 +133,7 @@ def test_bits_beyond_the_row_are_no_unknown_colours(tmp_path):
     (tmp_path / "a.png").write_bytes(file[: file.index(b"IDAT") - 4] + padded[start:])
     source = PngSource(tmp_path / "a.png")
     np.testing.assert_array_equal(read(source), 0)
-    assert source.notices == []
+    assert source.notices == [PALETTE_NOTICE]
     source.close()
 
 
@@ -249,6 +251,30 @@ def test_frames_are_not_kept_in_memory_but_checked(tmp_path, animated, monkeypat
     data[data.index(b"fdAT") + 20] ^= 1
     with pytest.raises(UnreadableError, match="the checksum of its fdAT chunk is wrong"):
         read_bytes(bytes(data), tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------- notices
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+@pytest.mark.parametrize(
+    ("colour", "depth", "before", "notice"),
+    [
+        (PALETTE, 2, chunk(b"PLTE", bytes(12)), PALETTE_NOTICE),
+        (
+            PALETTE,
+            8,
+            chunk(b"PLTE", bytes(768)) + chunk(b"tRNS", b"7"),
+            "palette colours are written as RGBA, in uint8",
+        ),
+        (GREY, 4, b"", "4-bit samples are written as uint8, spread from 0 to 255"),
+        (GREY, 1, b"", "1-bit samples are written as uint8, as 0 and 255"),
+    ],
+)
+def test_what_samples_become_is_said_once(tmp_path, colour, depth, before, notice, suffix):
+    samples = random_samples((60, 40), colour, depth)
+    (tmp_path / "a.png").write_bytes(png_of_samples(samples, depth, colour, [0], before=before))
+    assert filter_file(tmp_path / "a.png", tmp_path / f"out{suffix}", Gaussian(1)).notices == (notice,)
 
 
 def test_plain_files_have_no_notices(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from blurfast.io.tiff_tags import Tag
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -19,9 +21,10 @@ class Metadata:
     icc_profile
         The colour profile, as an ICC file.
     exif
-        An Exif block: a TIFF structure without the ``Exif\0\0`` prefix.
+        The file's Exif block: a TIFF structure without the ``Exif\0\0`` prefix.
     text
-        Free text by keyword; the image's description under ``"Description"``.
+        Free text by PNG's keywords, such as ``"Description"``; ``"Creation Time"`` in the form of ISO 8601 where it
+        comes from a TIFF file.
     colour_model
         What the channels are where they are neither shades of grey nor RGB, in plain words. Only the format that the
         image comes from can say so.
@@ -31,6 +34,8 @@ class Metadata:
         Photoshop's image resources, among them what IPTC defines: a run of ``8BIM`` blocks.
     others
         What else the format of the image says, which no other format has a place for, in plain words.
+    exif_tags
+        What a TIFF file without Exif data says in tags that other formats can hold in Exif data only; little-endian.
     """
 
     resolution: tuple[float, float] | None = None
@@ -41,6 +46,7 @@ class Metadata:
     xmp: bytes | None = None
     photoshop: bytes | None = None
     others: tuple[str, ...] = ()
+    exif_tags: tuple[Tag, ...] = ()
 
 
 def loss_notices(format_name: str, lost: Iterable[str]) -> list[str]:

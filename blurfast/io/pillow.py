@@ -23,6 +23,8 @@ from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.metadata import Metadata
 from blurfast.io.output import AtomicFile
 from blurfast.io.pillow_metadata import left_out_images, read_metadata, save_options
+from blurfast.io.png_chunks import SIGNATURE, is_changed_as_text
+from blurfast.io.png_samples import few_bits_notice, palette_notice
 from blurfast.pixels import Pixels, Window
 
 # Those that hold pixels and nothing else: some of Pillow's readers start other programs.
@@ -84,7 +86,7 @@ class PillowSource:
     metadata
         Resolution, colour profile, Exif and texts.
     notices
-        What is left out, one sentence each.
+        What is changed or left out, one sentence each.
 
     Raises
     ------
@@ -103,7 +105,7 @@ class PillowSource:
             self.images: Sequence[ImageSpec] = [_spec(image, self._mode)]
             self.metadata = read_metadata(image)
             self._format = image.format or "unknown"
-            self.notices = left_out_images(image)
+            self.notices = [*_conversion_notices(image, self._mode), *left_out_images(image)]
         self.kernels: list[Kernel] = []
 
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
@@ -207,7 +209,7 @@ class PillowSink:
         """Encode the image, and move the file to its place."""
         flat = self._pixels[:, :, 0] if self._pixels.shape[2] == 1 else self._pixels
         with self._output.translated_errors():
-            Image.fromarray(flat).save(self._output.file, self._format.name, **self._options)
+            Image.fromarray(flat).save(self._output.file, self._format.name.upper(), **self._options)
         self._output.commit()
 
     def abort(self) -> None:
@@ -217,7 +219,7 @@ class PillowSink:
 
 @dataclasses.dataclass(frozen=True)
 class _Format:
-    """A format to write: what it holds, and how Pillow is told."""
+    """A format to write: what it holds, and how Pillow, which names formats in capitals, is told."""
 
     name: str
     channels: tuple[int, ...]
@@ -227,14 +229,17 @@ class _Format:
 
     def refuse_unsupported(self, path: str | os.PathLike[str], images: Sequence[ImageSpec]) -> None:
         """Raise `UnsupportedError` if the format cannot hold the images."""
-        remedy = "write TIFF or PNG instead"
         if len(images) != 1:
-            raise UnsupportedError(f"{self.name} holds one image, not {len(images)}", path=path, remedy=remedy)
+            fact = f"{self.name} holds one image, not {len(images)}"
+            raise UnsupportedError(fact, path=path, remedy="write TIFF instead")
         spec = images[0]
+        fits_png = spec.dtype in (np.uint8, np.uint16) and spec.channels <= 4
+        remedy = f"write {'TIFF or PNG' if fits_png else 'TIFF'} instead"
         if spec.dtype != np.uint8:
-            raise UnsupportedError(f"{self.name} holds uint8, not {spec.dtype}", path=path, remedy=remedy)
+            fact = f"{self.name} holds uint8, not {spec.dtype}"
+            raise UnsupportedError(fact, path=path, remedy=f"{remedy}, or add --dtype uint8 and a --scale")
         if spec.channels not in self.channels:
-            allowed = " or ".join(map(str, self.channels))
+            allowed = f"{', '.join(map(str, self.channels[:-1]))} or {self.channels[-1]}"
             fact = f"{self.name} holds {allowed} channels, not {spec.channels}"
             raise UnsupportedError(fact, path=path, remedy=remedy)
         sides = (spec.width, spec.height)
@@ -250,7 +255,7 @@ class _Format:
 
 
 _JPEG = _Format("JPEG", (1, 3), largest_side=65500)
-_WEBP = _Format("WEBP", (1, 3, 4), largest_side=16383)
+_WEBP = _Format("WebP", (1, 3, 4), largest_side=16383)
 _BMP = _Format("BMP", (1, 3), largest_side=2**31 - 1, has_quality=False, largest_bytes=2**31)
 
 _FORMATS = {".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".bmp": _BMP}
@@ -269,13 +274,41 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         fact = f"has more than the {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels that Pillow decodes"
         raise UnsupportedError(fact, path=path, remedy="convert it to TIFF or PNG, which are read in parts") from error
     except UnidentifiedImageError as error:
-        remedy = "get an intact copy, or convert it to TIFF or PNG"
-        raise UnreadableError("is not an image of a known format", path=path, remedy=remedy) from error
+        raise _unidentified(path) from error
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.strerror is not None:
-            fact = f"cannot be opened ({error.strerror})"
-            raise UnreadableError(fact, path=path, remedy="check its name and permissions") from error
-        raise UnreadableError(f"is damaged ({error})", path=path, remedy="get an intact copy") from error
+            # Only errors of opening name the file.
+            fact, remedy = "cannot be opened", "check its name and permissions"
+            if error.filename is None:
+                fact, remedy = "cannot be read", "check the disk"
+            raise UnreadableError(f"{fact} ({error.strerror})", path=path, remedy=remedy) from error
+        fact = "the file ends before the image is complete" if _is_cut_off(path, error) else f"is damaged ({error})"
+        raise UnreadableError(fact, path=path, remedy="get an intact copy") from error
+
+
+def _unidentified(path: Path) -> UnreadableError:
+    """Return the error for a file that is none of the formats; text-mode copies are the usual damage to PNG."""
+    start = _first_bytes(path)
+    if len(start) < len(SIGNATURE):
+        fact = f"holds no image in its {len(start)} byte{'s' * (len(start) != 1)}"
+        return UnreadableError(fact, path=path, remedy="get an intact copy")
+    if is_changed_as_text(start):
+        fact = "is a PNG file that was changed in text mode"
+        return UnreadableError(fact, path=path, remedy="copy the original again, in binary mode")
+    remedy = "get an intact copy, or convert it to TIFF or PNG"
+    return UnreadableError("is not an image of a known format", path=path, remedy=remedy)
+
+
+def _is_cut_off(path: Path, error: Exception) -> bool:
+    """Return whether a file ends too early, by what Pillow says of it, or by what WebP files say of their size."""
+    start = _first_bytes(path)
+    declared = int.from_bytes(start[4:8], "little") + 8 if start.startswith(b"RIFF") else 0
+    return "truncated" in str(error).lower() or path.stat().st_size < declared
+
+
+def _first_bytes(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(16)
 
 
 def _identified(path: Path) -> Image.Image:
@@ -299,6 +332,13 @@ def _target_mode(image: Image.Image, path: Path) -> str:
         fact = "has 16 bits per sample, of which 8 would be lost"
         raise UnsupportedError(fact, path=path, remedy="save it as TIFF or PNG")
     return mode
+
+
+def _conversion_notices(image: Image.Image, mode: str) -> list[str]:
+    """Return what is to be said where the pixels are stored otherwise than they are decoded."""
+    if image.mode == "P":
+        return [palette_notice(_LAYOUTS[mode].channels)]
+    return [few_bits_notice(1)] if image.mode == "1" else []
 
 
 def _has_16_bits(image: Image.Image) -> bool:

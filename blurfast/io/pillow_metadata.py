@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from blurfast.io.exif import updated_exif, with_tags
 from blurfast.io.metadata import Metadata, loss_notices
@@ -83,14 +83,14 @@ def save_options(format_name: str, metadata: Metadata, width: int, height: int) 
     Parameters
     ----------
     format_name
-        ``"BMP"``, ``"JPEG"`` or ``"WEBP"``.
+        ``"BMP"``, ``"JPEG"`` or ``"WebP"``.
     metadata
         What is to be said.
     width, height
         The size of the output.
     """
     options: dict[str, Any] = {}
-    if metadata.resolution is not None and format_name != "WEBP":
+    if metadata.resolution is not None and format_name != "WebP":
         options["dpi"] = tuple(value * _METRES_PER_INCH for value in metadata.resolution)
     if format_name == "BMP":
         return SaveOptions(options, loss_notices(format_name, _all_names(metadata)))
@@ -98,7 +98,7 @@ def save_options(format_name: str, metadata: Metadata, width: int, height: int) 
         options["icc_profile"] = metadata.icc_profile
     lost = [*metadata.others, *texts_without_tag(metadata)]
     exif, notices = _exif_of(metadata, format_name, width, height)
-    if format_name == "WEBP":
+    if format_name == "WebP":
         options |= {"exif": _EXIF_PREFIX + exif} if exif is not None else {}
         options |= {"xmp": metadata.xmp} if metadata.xmp is not None else {}
         lost += ["Photoshop's resources"] * (metadata.photoshop is not None)
@@ -117,12 +117,13 @@ def _all_names(metadata: Metadata) -> Iterable[str]:
         "XMP": metadata.xmp,
         "Photoshop's resources": metadata.photoshop,
     }
-    return [*(name for name, part in parts.items() if part is not None), *metadata.text, *metadata.others]
+    tags = [ExifTags.TAGS.get(tag.code, str(tag.code)) for tag in metadata.exif_tags]
+    return [*(name for name, part in parts.items() if part is not None), *tags, *metadata.text, *metadata.others]
 
 
 def _exif_of(metadata: Metadata, format_name: str, width: int, height: int) -> tuple[bytes | None, list[str]]:
     """Return the Exif block of an output, with what the format can only say there."""
-    terms = exif_terms(metadata, has_resolution=format_name != "WEBP")
+    terms = exif_terms(metadata, has_resolution=format_name != "WebP")
     if format_name == "JPEG":
         terms = [tag for tag in terms if tag.code != DESCRIPTION]  # it becomes the comment
     if metadata.exif is None:

@@ -6,6 +6,7 @@ The format is https://www.w3.org/TR/png-3/.
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ import numpy as np
 from blurfast.errors import UnreadableError, UnsupportedError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+# What becomes of the signature where line ends are converted, the highest bits are lost, or Latin-1 becomes UTF-8.
+_SIGNATURE_AS_TEXT = re.compile(rb"(?:\x89|\t|\?|\xc2\x89|\xef\xbf\xbd)PNG[\r\n]+\x1a[\r\n]+")
 
 LARGEST_DIMENSION = 2**31 - 1
 
@@ -191,6 +195,17 @@ class ChunkReader:
         if len(data) < length:
             raise EOFError
         return data
+
+
+def is_changed_as_text(start: bytes) -> bool:
+    r"""Return whether the first bytes are those of a PNG file that has been changed as if it were a text.
+
+    Examples
+    --------
+    >>> is_changed_as_text(b"\x89PNG\n\x1a\n"), is_changed_as_text(SIGNATURE), is_changed_as_text(b"PNG\r\n")
+    (True, False, False)
+    """
+    return not start.startswith(SIGNATURE) and _SIGNATURE_AS_TEXT.match(start) is not None
 
 
 def unreadable(error: OSError, path: Path) -> UnreadableError:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from blurfast.io.exif import updated_exif
+from blurfast.io.exif import updated_exif, with_tags
 from blurfast.io.metadata import Metadata, loss_notices
 from blurfast.io.png_chunks import LARGEST_DIMENSION, LARGEST_KEPT, PALETTE, Chunk, Header, damaged
 from blurfast.io.shared_tags import exif_resolution
@@ -84,18 +84,21 @@ def chunks_of(metadata: Metadata, header: Header) -> OutputChunks:
     """Return the chunks that say what `metadata` says of an image."""
     chunks = []
     notices: list[str] = []
+    lost = [*metadata.others, *["Photoshop's resources"] * (metadata.photoshop is not None)]
     if metadata.icc_profile is not None:
         chunks.append(Chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc_profile)))
     if metadata.resolution is not None:
         pixels_per_metre = [round(value) for value in metadata.resolution]
         if all(1 <= value <= LARGEST_DIMENSION for value in pixels_per_metre):
             chunks.append(Chunk(b"pHYs", struct.pack(">IIB", *pixels_per_metre, 1)))
-    if metadata.exif is not None:
-        exif, notices = updated_exif(metadata.exif, header.width, header.height)
+        elif metadata.exif is None:
+            lost.append("the resolution")
+    exif = with_tags(metadata.exif, metadata.exif_tags)
+    if exif is not None:
+        exif, notices = updated_exif(exif, header.width, header.height)
         chunks.append(Chunk(b"eXIf", exif))
     if metadata.xmp is not None:
         chunks.append(Chunk(b"iTXt", _XMP_KEYWORD.encode() + b"\0\0\0\0\0" + metadata.xmp))
-    lost = [*metadata.others, *["Photoshop's resources"] * (metadata.photoshop is not None)]
     return OutputChunks(chunks + _text_chunks(metadata.text), notices + loss_notices("PNG", lost))
 
 

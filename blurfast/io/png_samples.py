@@ -82,6 +82,16 @@ class Samples:
         return bool(_look_up(self.beyond_palette.view(np.uint8), stored)[:, :width].any())
 
 
+def palette_notice(channels: int) -> str:
+    """Return what is to be said where the indices of a palette become colours of 8 bits."""
+    return f"palette colours are written as {'RGBA' if channels == 4 else 'RGB'}, in uint8"
+
+
+def few_bits_notice(bits: int) -> str:
+    """Return what is to be said where greys of fewer than 8 bits are spread over the range of uint8."""
+    return f"{bits}-bit samples are written as uint8, {'as 0 and 255' if bits == 1 else 'spread from 0 to 255'}"
+
+
 def samples_of(header: Header, palette: bytes | None, transparency: bytes | None, path: Path) -> Samples:
     """Return what the samples of an image stand for.
 

@@ -112,7 +112,9 @@ class Scanlines:
                 scanlines[filled : filled + len(inflated)] = inflated
                 filled += len(inflated)
         except EOFError as error:
-            raise damaged(f"{end} after {self._name(self.row + filled // row_bytes)}", self._path) from error
+            complete = self.row + filled // row_bytes
+            place = f"after {self._name(complete)}" if complete else f"within {self._name(1)}"
+            raise damaged(f"{end} {place}", self._path) from error
         return scanlines
 
     def _inflate(self, largest: int) -> bytes:

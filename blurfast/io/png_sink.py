@@ -163,7 +163,8 @@ def _refuse_unsupported(path: str | os.PathLike[str], images: Sequence[ImageSpec
         raise UnsupportedError(f"PNG holds one image, not {len(images)}", path=path, remedy=remedy)
     spec = images[0]
     if spec.dtype not in (np.uint8, np.uint16):
-        raise UnsupportedError(f"PNG holds uint8 and uint16, not {spec.dtype}", path=path, remedy=remedy)
+        fact = f"PNG holds uint8 and uint16, not {spec.dtype}"
+        raise UnsupportedError(fact, path=path, remedy=f"{remedy}, or add --dtype uint8 and a --scale")
     if not 1 <= spec.channels <= 4:
         raise UnsupportedError(f"PNG holds 1 to 4 channels, not {spec.channels}", path=path, remedy=remedy)
     if not (1 <= spec.height <= LARGEST_DIMENSION and spec.width >= 1 and spec.row_bytes <= _LARGEST_ROW):

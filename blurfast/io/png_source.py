@@ -28,7 +28,7 @@ from blurfast.io.png_chunks import (
 )
 from blurfast.io.png_metadata import dropped_notices, metadata_of
 from blurfast.io.png_passes import Pass, passes_of, scanline_bytes
-from blurfast.io.png_samples import Samples, samples_of
+from blurfast.io.png_samples import Samples, few_bits_notice, palette_notice, samples_of
 from blurfast.io.png_scanlines import READ_BYTES, UNFILTER, Scanlines
 from blurfast.pixels import Pixels, Window
 
@@ -64,7 +64,7 @@ class PngSource:
     chunks
         The chunks that stay true of a filtered image (`is_kept`), in their order.
     notices
-        What is not kept, one sentence each; and, once it has been read, what was wrong with the image.
+        What is changed or not kept, one sentence each; and, once it has been read, what was wrong with the image.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class PngSource:
             on_failure.pop_all()
         self.chunks = [chunk for chunk in (*preamble.chunks, *trailing) if is_kept(chunk.type)]
         self.images: Sequence[ImageSpec] = [_spec(self.header, self._samples)]
-        self.notices: list[str] = []
+        self.notices: list[str] = _conversion_notices(self.header, self._samples)
         if preamble.data_of(_ANIMATION_CHUNK) is not None:
             self.notices.append("the animation is not kept, only its still image")
         self.notices += dropped_notices((*preamble.dropped, *dropped), self.header)
@@ -205,6 +205,12 @@ def _rows_per_band(header: Header, samples: Samples, part: Pass) -> int:
 def _as_single_values(pixels: Pixels) -> Pixels:
     """Return pixels, shaped (rows, columns, channels), as (rows, columns), which NumPy copies much faster."""
     return pixels.view(f"V{pixels.shape[2] * pixels.itemsize}")[:, :, 0]
+
+
+def _conversion_notices(header: Header, samples: Samples) -> list[str]:
+    if header.colour_type == PALETTE:
+        return [palette_notice(samples.channels)]
+    return [few_bits_notice(header.bit_depth)] if header.bit_depth < 8 else []
 
 
 def _stored(header: Header) -> str | None:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tifffile import TIFF
 
-from blurfast.io.exif import belongs_into_exif, exif_block, parse_exif, preview_notices
+from blurfast.io.exif import belongs_into_exif, exif_block, parse_exif, preview_notices, with_tags
 from blurfast.io.imagej import METADATA, METADATA_SIZES, is_imagej
 from blurfast.io.metadata import Metadata, loss_notices
 from blurfast.io.ome import is_ome
 from blurfast.io.photoshop import updated_resources
 from blurfast.io.shaped import is_shaped
-from blurfast.io.shared_tags import TEXT_TAGS, pixels_per_metre, resolution_tags, text_tag
+from blurfast.io.shared_tags import (
+    RESOLUTION,
+    RESOLUTION_UNIT,
+    TEXT_TAGS,
+    pixels_per_metre,
+    ratio,
+    resolution_tags,
+    term_tag,
+    term_text,
+)
+from blurfast.io.tiff_directories import EXIF, GPS
 from blurfast.io.tiff_tags import (
-    ASCII,
     BYTE,
     DESCRIPTION,
     GDAL_NODATA,
@@ -29,6 +38,8 @@ from blurfast.io.tiff_tags import (
 )
 
 XMP, IPTC, PHOTOSHOP, ICC_PROFILE = 700, 33723, 34377, 34675
+_ORIENTATION, _UPRIGHT = 274, 1
+_BYTE_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 _IPTC_RESOURCE = struct.Struct(">4sHHI")
 _IPTC_RESOURCE_NUMBER = 0x0404
 
@@ -76,17 +87,32 @@ def shared_metadata(tags: Sequence[Tag], order: str, colour_model: str | None) -
         if series is not None:
             del by_code[DESCRIPTION]
             others.append(series)
-    texts = {keyword: _text(by_code.get(code)) for keyword, code in TEXT_TAGS.items()}
+    texts = {keyword: term_text(keyword, by_code[code]) for keyword, code in TEXT_TAGS.items() if code in by_code}
+    resolution = pixels_per_metre(by_code, order)
+    has_exif = EXIF in by_code or GPS in by_code
     return Metadata(
-        resolution=pixels_per_metre(by_code, order),
+        resolution=resolution,
         icc_profile=_bytes(by_code.get(ICC_PROFILE)),
-        exif=exif_block(by_code.values(), order),
+        exif=exif_block(by_code.values(), order) if has_exif else None,
+        exif_tags=() if has_exif else _exif_tags(by_code, order, has_resolution=resolution is not None),
         text={keyword: text for keyword, text in texts.items() if text},
         colour_model=colour_model,
         xmp=_bytes(by_code.get(XMP)),
         photoshop=_photoshop(by_code),
         others=(*others, *_other_names(by_code)),
     )
+
+
+def _exif_tags(tags: Mapping[int, Tag], order: str, *, has_resolution: bool) -> tuple[Tag, ...]:
+    """Return what is said in tags that have their place in Exif data, and no other one in formats beside TIFF."""
+    resolution = {*RESOLUTION, RESOLUTION_UNIT}
+    horizontal, vertical = (ratio(tags.get(code), order) for code in RESOLUTION)
+    said = {*TEXT_TAGS.values(), *(resolution if has_resolution or horizontal == vertical else ())}
+    orientation = tags.get(_ORIENTATION)
+    if orientation is not None and int.from_bytes(orientation.value, _BYTE_ORDERS[order]) == _UPRIGHT:
+        said.add(_ORIENTATION)
+    kept = [tag for code, tag in tags.items() if belongs_into_exif(code) and code not in said]
+    return tuple(tag if order == "<" else tag.reordered() for tag in kept)
 
 
 def _other_names(codes: Iterable[int]) -> dict[str, None]:
@@ -100,16 +126,6 @@ def _other_names(codes: Iterable[int]) -> dict[str, None]:
 
 def _bytes(tag: Tag | None) -> bytes | None:
     return tag.value if tag is not None and tag.value_type in (BYTE, UNDEFINED) and tag.value else None
-
-
-def _text(tag: Tag | None) -> str:
-    if tag is None or tag.value_type not in (ASCII, BYTE):
-        return ""
-    value = tag.value.rstrip(b"\0 ")
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 def _photoshop(tags: Mapping[int, Tag]) -> bytes | None:
@@ -126,21 +142,22 @@ def metadata_tags(metadata: Metadata, byte_layout: ByteLayout) -> TermTags:
     lost = [*metadata.others]
     tags: dict[int, Tag] = {}
     notices = []
-    if metadata.exif is not None:
-        parsed = parse_exif(metadata.exif)
+    exif = with_tags(metadata.exif, metadata.exif_tags)
+    if exif is not None:
+        parsed = parse_exif(exif)
         if parsed is None:
             lost.append("Exif data, which are damaged")
         else:
-            notices += preview_notices(metadata.exif)
+            notices += preview_notices(exif)
             ordered = parsed.tags if parsed.order == byte_layout.order else [tag.reordered() for tag in parsed.tags]
             tags |= {tag.code: tag for tag in ordered}
             lost += [tag_name(code) for code in parsed.lost]
     for keyword, text in metadata.text.items():
-        code = TEXT_TAGS.get(keyword)
-        if code is None or (code in tags and _text(tags[code]) != text):
+        tag = term_tag(keyword, text)
+        if tag is None or (tag.code in tags and term_text(keyword, tags[tag.code]) != term_text(keyword, tag)):
             lost.append(keyword)
         else:
-            tags[code] = text_tag(code, text)
+            tags[tag.code] = tag
     if metadata.resolution is not None:
         tags |= {tag.code: tag for tag in resolution_tags(metadata.resolution, byte_layout)}
     photoshop, preview_lost = updated_resources(metadata.photoshop)
