@@ -1,7 +1,8 @@
-"""Interrupts runs of the command line at random moments: ``python -m tests.interrupted_runs IN OUT COUNT SIGNAL...``.
+"""Interrupts runs of the command line at random moments.
 
-The runs are forked from this process, which has loaded everything, so that hundreds take seconds. What becomes of each
-is printed as JSON.
+``python -m tests.interrupted_runs IN OUT COUNT SIGNAL... [OPTION...]``, where the options are for the runs. They are
+forked from this process, which has loaded everything, so that hundreds take seconds. What becomes of each is printed as
+JSON.
 """
 
 # ruff: noqa: T201 - a program, which prints
@@ -25,6 +26,14 @@ SIGMAS = (1, 2)
 PATIENCE_SECONDS = 30
 
 
+class Job(NamedTuple):
+    """What each run is to do."""
+
+    source: Path
+    target: Path
+    options: list[str]
+
+
 class Child(NamedTuple):
     """A run in a process of its own, and what is readable when the run is over."""
 
@@ -32,12 +41,12 @@ class Child(NamedTuple):
     end: int
 
 
-def filter_image(source: Path, target: Path, sigma: int) -> int:
-    arguments = ["gaussian", str(source), str(target), "--sigma", str(sigma), "--compression", "deflate"]
-    return main([*arguments, "--threads", "2", "--overwrite", "--quiet"])
+def filter_image(job: Job, sigma: int) -> int:
+    arguments = ["gaussian", str(job.source), str(job.target), "--sigma", str(sigma), "--compression", "deflate"]
+    return main([*arguments, "--threads", "2", "--overwrite", "--quiet", *job.options])
 
 
-def start(source: Path, target: Path, sigma: int) -> Child:
+def start(job: Job, sigma: int) -> Child:
     """Start a run, and return once it can be interrupted."""
     reader, writer = os.pipe()
     process = os.fork()
@@ -48,7 +57,7 @@ def start(source: Path, target: Path, sigma: int) -> Child:
     try:
         with stopping_on_signals():
             os.write(writer, b"!")
-            status = filter_image(source, target, sigma)
+            status = filter_image(job, sigma)
             os.write(writer, b"!")
     except Stopped as stop:
         status = stop.exit_status
@@ -69,8 +78,9 @@ def exit_status(child: Child) -> int | None:
     return None
 
 
-def duration(source: Path, target: Path) -> float:
-    child = start(source, target, SIGMAS[0])
+def duration(job: Job, original: bytes) -> float:
+    job.source.write_bytes(original)  # as before every trial: what is not on the disk yet slows the run down
+    child = start(job, SIGMAS[0])
     started = time.monotonic()
     os.read(child.end, 1)
     seconds = time.monotonic() - started
@@ -78,26 +88,28 @@ def duration(source: Path, target: Path) -> float:
     return seconds
 
 
-def interrupt(source: Path, target: Path, count: int, signals: list[int]) -> list[dict[str, int | str | None]]:
+def interrupt(job: Job, count: int, signals: list[int]) -> list[dict[str, int | str | None]]:
+    source, target, _ = job
     original = source.read_bytes()
     results = []
     for sigma in SIGMAS:
-        filter_image(source, target, sigma)
+        filter_image(job, sigma)
         results.append(target.read_bytes())
         source.write_bytes(original)  # which may be the target
-    seconds = statistics.median(duration(source, target) for _ in range(5))
+    seconds = statistics.median(duration(job, original) for _ in range(5))
     choose = random.Random(0)
     trials: list[dict[str, int | str | None]] = []
     for trial in range(count):
         source.write_bytes(original)
         before = target.read_bytes()
-        child = start(source, target, SIGMAS[trial % 2])
-        time.sleep(choose.uniform(0, seconds))
+        other = int(before == results[0])  # the run has to change what is there, for its outcome to show
+        child = start(job, SIGMAS[other])
+        time.sleep(choose.uniform(0, 1.2 * seconds))  # runs differ
         number = signals[trial % len(signals)]
         os.kill(child.process, number)
         status = exit_status(child)
         after = target.read_bytes()
-        outcome = "new" if after == results[trial % 2] else "old" if after == before else "damaged"
+        outcome = "new" if after == results[other] else "old" if after == before else "damaged"
         left = sum(path.suffix == ".part" for path in target.parent.iterdir())
         trials.append({"signal": number, "status": status, "outcome": outcome, "left": left})
     return trials
@@ -106,5 +118,7 @@ def interrupt(source: Path, target: Path, count: int, signals: list[int]) -> lis
 if __name__ == "__main__":
     # A shell that starts the tests in the background may have them ignore SIGINT, which a child would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    paths, numbers = sys.argv[1:3], list(map(int, sys.argv[3:]))
-    print(json.dumps(interrupt(Path(paths[0]), Path(paths[1]), numbers[0], numbers[1:])))
+    source, target, *rest = sys.argv[1:]
+    count, *signals = (int(argument) for argument in rest if argument.isdigit())
+    options = [argument for argument in rest if not argument.isdigit()]
+    print(json.dumps(interrupt(Job(Path(source), Path(target), options), count, signals)))

@@ -15,10 +15,10 @@ _NO_REPLACE = 1
 def rename_without_replacing(old: Path, new: Path) -> None:
     """Rename a file, unless there is one of the new name, whoever makes that, and whenever.
 
-    A link under the new name is made, which fails where there is a file, and the old name is removed. If the process is
-    killed in between, both are the same file. Drives without links (FAT, exFAT, some network drives) are asked to
-    rename without replacing, which most of Linux's own drivers can do. Elsewhere such drives leave nothing but to look
-    first: there a file that appears in the few microseconds after the look is replaced.
+    Windows does this in one step, and so does Linux on most drives. Elsewhere a link under the new name is made, which
+    fails where there is a file, and the old name is removed: if the process is killed in between, both are the same
+    file. Drives without links (FAT and exFAT outside Linux, some network drives) leave nothing but to look first: there
+    a file that appears in the few microseconds after the look is replaced.
 
     Raises
     ------
@@ -29,31 +29,18 @@ def rename_without_replacing(old: Path, new: Path) -> None:
         os.rename(old, new)  # never replaces a file there
         return
     try:
-        os.link(old, new)
+        _rename_in_one_step(old, new)
     except FileExistsError:
         raise
     except OSError:
-        _rename_without_links(old, new)
-    else:
-        os.unlink(old)
+        _rename_by_link(old, new)
 
 
-def _rename_without_links(old: Path, new: Path) -> None:
-    try:
-        _rename_exclusively(old, new)
-    except FileExistsError:
-        raise
-    except OSError:
-        if os.path.lexists(new):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(new)) from None
-        os.replace(old, new)
-
-
-def _rename_exclusively(old: Path, new: Path) -> None:
+def _rename_in_one_step(old: Path, new: Path) -> None:
     """Rename in one step that fails if there is a file of the new name. Raise `OSError` where there is no such step."""
     if sys.platform != "linux":
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    import ctypes  # is needed for these rare drives only
+    import ctypes  # NumPy has loaded it wherever there are pixels to write
 
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # not every C library has it
     if rename is None:
@@ -62,3 +49,20 @@ def _rename_exclusively(old: Path, new: Path) -> None:
     if rename(_WORKING_DIRECTORY, names[0], _WORKING_DIRECTORY, names[1], _NO_REPLACE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fspath(new))
+
+
+def _rename_by_link(old: Path, new: Path) -> None:
+    try:
+        os.link(old, new)
+    except FileExistsError:
+        raise
+    except OSError:
+        _look_and_rename(old, new)
+    else:
+        os.unlink(old)
+
+
+def _look_and_rename(old: Path, new: Path) -> None:
+    if os.path.lexists(new):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(new))
+    os.replace(old, new)
