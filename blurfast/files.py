@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Unpack, cast, get_args
 
 from blurfast.boundary import Mode
-from blurfast.conversion import Conversion, conversion_of
+from blurfast.conversion import Conversion, conversion_of, lost_signs
 from blurfast.dtypes import SUPPORTED
 from blurfast.engine import Progress, filter_stream
 from blurfast.errors import UnsupportedError
@@ -147,7 +147,8 @@ def filter_file(
         Two numbers, or text such as ``"0,4095"``: they become the smallest and the largest value of the output's type,
         0 and 1 for floats, and all others are mapped linearly. An opacity that is not multiplied into the colours is
         then mapped as with ``"full"``. Integers are rounded half to even. What lies outside their range is clipped, and
-        NaN becomes 0; `FileReport.notices` counts both.
+        NaN becomes 0; `FileReport.notices` counts both. It only tells, and does not count, where negative results of
+        derivatives and the like are lost in an unsigned `dtype` that is the input's own.
     compression
         Of a TIFF output, such as ``"none"``, ``"deflate"`` or ``"zstd:10"``; by default the input's.
     predictor
@@ -205,6 +206,7 @@ def filter_file(
         plans = _plan_images(filter, images, sink.images, resources, process_memory, source, options)
         _load_kernels(plans, opened, sink)
         losses = filter_stream(plans, opened, sink, progress, before_commit=refuse_change)
+        losses += lost_signs(filter, [plan.target_dtype for plan in plans if plan.conversion is None])
         notices = (*opened.notices, *sink.notices, *losses)
     pixels = sum(plan.area.rows * plan.area.columns for plan in plans)
     elapsed = time.perf_counter() - started

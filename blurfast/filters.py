@@ -50,6 +50,10 @@ class Filter(Protocol):
         """Whether the weights sum to one, so that colours may be weighted by their opacity."""
 
     @property
+    def is_difference(self) -> bool:
+        """Whether the weights sum to zero or less, so that results are as usually negative as positive."""
+
+    @property
     def memory(self) -> int:
         """What the filter itself holds, in bytes."""
 
@@ -160,6 +164,11 @@ class Gaussian:
         return not any(self.orders)
 
     @property
+    def is_difference(self) -> bool:
+        """Whether the weights sum to zero, as those of all derivatives do."""
+        return any(self.orders)
+
+    @property
     def memory(self) -> int:
         """What the filter itself holds, in bytes."""
         return 0
@@ -266,6 +275,11 @@ class Convolution:
     def is_average(self) -> bool:
         """Whether the weights are shares of one, so that colours may be weighted by their opacity."""
         return bool(self.weights.min() >= 0 and abs(self.weights.sum() - 1) <= 1e-9)
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether the weights sum to zero or less, so that results are as usually negative as positive."""
+        return bool(self.weights.min() < 0 and self.weights.sum() <= 1e-9 * np.abs(self.weights).sum())
 
     @property
     def memory(self) -> int:

@@ -169,6 +169,15 @@ def weighted(pixels: np.ndarray) -> np.ndarray:
     return np.dstack([*colours, opacity])
 
 
+def test_opacity_in_a_plane_of_its_own_is_scaled_alike(source: Path) -> None:
+    planes = noise((4, 40, 50), "uint16")
+    tifffile.imwrite(source, planes, photometric="rgb", planarconfig="separate", extrasamples=["unassalpha"])
+    exact = np.stack([naive.gaussian(plane, SIGMA) for plane in planes])
+    result = converted(source, dtype="uint8", scale=(20000, 40000))
+    assert tolerances.count_wrong(result[:3], _rounded((exact[:3] - 20000) / 20000 * 255)) <= 20
+    assert tolerances.count_wrong(result[3], _rounded(exact[3] / 257)) <= 20
+
+
 def test_opacity_is_scaled_from_full_range_to_full_range(source: Path) -> None:
     pixels = noise((40, 50, 4), "uint16")
     tifffile.imwrite(source, pixels, photometric="rgb", extrasamples=["unassalpha"])
@@ -251,6 +260,30 @@ def test_floats_that_become_infinite_are_counted(source: Path) -> None:
     np.testing.assert_array_equal(tifffile.imread(source.with_name("out.tif")), expected)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "filter", "output", "notices"),
+    [
+        ("uint8", Gaussian(1, order=(0, 1)), {}, ["since uint8 has none; --dtype float32 keeps"]),
+        ("uint16", Gaussian((1, 2), order=(2, 0)), {}, ["since uint16 has none; --dtype float32 keeps"]),
+        ("uint32", Convolution("laplacian"), {}, ["since uint32 has none; --dtype float64 keeps"]),
+        ("uint8", Convolution([[-1, 0, 0.5]]), {"region": "3,2,20,10"}, ["since uint8 has none"]),
+        ("uint8", Gaussian(1, order=1), {"scale": (-100, 100)}, []),
+        ("uint8", Gaussian(1, order=1), {"dtype": "float32"}, []),
+        ("int16", Gaussian(1, order=1), {}, []),
+        ("float32", Gaussian(1, order=1), {}, []),
+        ("uint8", Gaussian(1), {}, []),
+        ("uint8", Convolution("sharpen"), {}, []),
+        ("uint8", Convolution([[0.0]]), {}, []),
+    ],
+)
+def test_signs_that_get_lost_are_told(dtype, filter, output, notices, source: Path) -> None:
+    tifffile.imwrite(source, noise((2, 30, 40), dtype), photometric="minisblack")
+    report = filter_file(source, source.with_name("out.tif"), filter, **output)
+    assert len(report.notices) == len(notices)
+    for notice, part in zip(report.notices, notices, strict=True):
+        assert notice.startswith(f"negative results became 0, {part}")
+
+
 @given(
     samples=st.lists(st.floats(-300, 300, width=32) | st.sampled_from([np.nan, np.inf, -np.inf, 0.5, 254.5, 255.5])),
     filtered=st.sampled_from(["float32", "float64"]),
@@ -277,6 +310,27 @@ def test_conversion(samples, filtered, target, channel) -> None:
         assert losses == Losses(int(outside.sum()), int(np.isnan(exact).sum()))
     untouched = np.delete(result, np.arange(3)[chosen], axis=-1)
     assert (untouched == np.full_like(untouched, 77)).all()
+
+
+@pytest.mark.parametrize(
+    ("description", "names"),
+    [
+        ({"min": 0, "max": 100}, ["display ranges"]),
+        ({"Ranges": (0.0, 100.0)}, ["display ranges"]),
+        ({"min": 0, "max": 100, "Ranges": (0.0, 100.0)}, ["display ranges"]),
+        ({"max": 100, "cf": 0, "c0": -32768, "Ranges": (0.0, 100.0)}, ["display ranges", "calibration"]),
+        ({"cf": 0, "vunit": "mm"}, ["calibration"]),
+        ({"spacing": 2}, []),
+    ],
+)
+def test_what_imagej_says_of_values_is_dropped_with_one_notice(
+    description: dict, names: list[str], source: Path
+) -> None:
+    tifffile.imwrite(source, noise((3, 20, 30), "uint16"), imagej=True, metadata={"axes": "ZYX", **description})
+    report = filter_file(source, source.with_name("out.tif"), Gaussian(1), dtype="float32", scale="full")
+    assert [re.fullmatch(r"ImageJ's (.*) (?:is|are) not kept, .*", notice)[1] for notice in report.notices] == names
+    with tifffile.TiffFile(source.with_name("out.tif")) as tiff:
+        assert not {"min", "max", "cf", "c0", "vunit", "Ranges"} & tiff.imagej_metadata.keys()
 
 
 def test_losses_of_several_types() -> None:

@@ -54,6 +54,8 @@ class ImageSpec:
         Memory that is occupied until the image is complete.
     alpha
         The channel that holds the opacity by which the others are to be weighted; None without one.
+    is_opacity
+        Whether the image is itself the opacity of others, which are stored in planes of their own.
     """
 
     height: int
@@ -66,6 +68,7 @@ class ImageSpec:
     encoded_bytes: int = 0
     held_bytes: int = 0
     alpha: int | None = None
+    is_opacity: bool = False
 
     @property
     def row_bytes(self) -> int:

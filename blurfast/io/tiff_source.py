@@ -7,6 +7,7 @@ libtiff.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -102,7 +103,11 @@ class TiffSource:
                 self.is_cog = is_cog(self._file, self.byte_layout)
                 self._add_pages(tiff, selection)
             undo.pop_all()
-        self._images = [reader.spec for reader, _ in self._planes]
+        opacity = [layout.planar and plane == layout.alpha for layout in self.pages for plane in range(layout.planes)]
+        self._images = [
+            dataclasses.replace(reader.spec, is_opacity=True) if is_opacity else reader.spec
+            for (reader, _), is_opacity in zip(self._planes, opacity, strict=True)
+        ]
 
     def _add_pages(self, tiff: tifffile.TiffFile, selection: PageSelection | None) -> None:
         chosen = choose_pages(tiff, self._file, self.byte_layout, selection)
