@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from blurfast.errors import (
         BlurfastError,
         MemoryBudgetError,
+        MisplacedError,
         OutputExistsError,
         UnreadableError,
         UnsupportedError,
@@ -35,6 +36,7 @@ _HOMES = {
     "Gaussian": "filters",
     "BlurfastError": "errors",
     "MemoryBudgetError": "errors",
+    "MisplacedError": "errors",
     "OutputExistsError": "errors",
     "UnreadableError": "errors",
     "UnsupportedError": "errors",
@@ -47,6 +49,7 @@ __all__ = [
     "FileReport",
     "Gaussian",
     "MemoryBudgetError",
+    "MisplacedError",
     "OutputExistsError",
     "UnreadableError",
     "UnsupportedError",

@@ -65,6 +65,12 @@ class MemoryBudgetError(BlurfastError):
 
 
 class UnwritableError(BlurfastError):
-    """The output cannot be written: no permission, no directory, no room."""
+    """The output cannot be written: no permission, no room."""
 
     exit_status = 5
+
+
+class MisplacedError(UnwritableError):
+    """No output can ever be where it is asked for: in a directory that does not exist, or in place of one."""
+
+    exit_status = 2

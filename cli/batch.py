@@ -13,21 +13,34 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from blurfast.io.output import abandon_unfinished
-from blurfast_cli.console import Console
+from blurfast_cli.console import STDIN, STDOUT, Console
 from blurfast_cli.failures import SOME_FAILED, Failure, attempt
 from blurfast_cli.interrupts import Stopped, leave_soon
 from blurfast_cli.progress import Cancelled
+
+STREAM = "-"
+"""Stands for stdin where an input is named, and for stdout where an output is named."""
 
 _PATIENCE_SECONDS = 0.6
 """How long a run that is to end waits for the files that are being filtered."""
 
 
 class Job(NamedTuple):
-    """One input, and the output if there is one."""
+    """One input, and the output if there is one, as the command line and results for programs name them."""
 
     source: str
     target: str | None = None
     label: str = ""
+
+    @property
+    def source_name(self) -> str:
+        """What messages call the input."""
+        return STDIN if self.source == STREAM else self.source
+
+    @property
+    def target_name(self) -> str | None:
+        """What messages call the output."""
+        return STDOUT if self.target == STREAM else self.target
 
 
 class Outcome(NamedTuple):
@@ -77,7 +90,9 @@ class Schedule:
 def label_jobs(jobs: Sequence[Job]) -> list[Job]:
     """Give each job a label for progress bars: the name of its file, and its number if there are several."""
     numbers = [f"{number}/{len(jobs)} " if len(jobs) > 1 else "" for number in range(1, len(jobs) + 1)]
-    return [job._replace(label=f"{number}{Path(job.source).name}") for number, job in zip(numbers, jobs, strict=True)]
+    return [
+        job._replace(label=f"{number}{Path(job.source_name).name}") for number, job in zip(numbers, jobs, strict=True)
+    ]
 
 
 def run_batch(
@@ -186,7 +201,7 @@ class _Crew:
                 job = self._pending.popleft()  # atomic
             except IndexError:
                 return
-            outcome = attempt(functools.partial(self._action, job), job.source)
+            outcome = attempt(functools.partial(self._action, job), job.source_name)
             if self._schedule.fail_fast and isinstance(outcome, Failure):
                 self._pending.clear()
             yield _Result(job, outcome)

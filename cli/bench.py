@@ -76,48 +76,48 @@ def _pixels(text: str) -> str:
 
 _CASES = (
     options.Option(
-        "--quick", group=options.Group.FILTER, is_flag=True, help="Small images and few runs: half a minute at most."
+        "--quick", group=options.Group.CASES, is_flag=True, help="Small images and few runs: half a minute at most."
     ),
     options.Option(
         "--filters",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         type=_List("NAME,...", _one_of(FILTERS)),
-        help=f"Which of {', '.join(FILTERS)}.  [default: all]",
+        help=f"Filters to measure, of {', '.join(FILTERS)}.  [default: all]",
     ),
     options.Option(
         "--sizes",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         type=_List("N,...", _number(int, 16, 32_768)),
         help="Rows and columns of the images.  [default: 4096]",
     ),
     options.Option(
         "--sigmas",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         type=_List("X,...", _number(float, 0.1, 1000)),
-        help="Of Gaussians.  [default: 1,2,5,10,20,50]",
+        help="Sigmas of Gaussians.  [default: 1,2,5,10,20,50]",
     ),
     options.Option(
         "--kernel-sides",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         type=_List("N,...", _kernel_side),
         help="Rows and columns of kernels, odd numbers.  [default: 7,31,127]",
     ),
     options.Option(
         "--dtypes",
         "pixels",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         type=_List("NAME,...", _pixels),
-        help=f"Which of {', '.join(_PIXELS)} (8 bits).  [default: all]",
+        help=f"Types of pixels, of {', '.join(_PIXELS)} (8 bits).  [default: all]",
     ),
     options.Option(
         "--peers",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         type=_List("NAME,...", _one_of(PEERS)),
-        help=f"Which of {', '.join(PEERS)}; '' for none.  [default: all that are installed]",
+        help=f"Libraries to compare with, of {', '.join(PEERS)}; '' for none.  [default: all that are installed]",
     ),
     options.Option(
         "--sweeps/--no-sweeps",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         default=None,
         help="Whether to measure curves: against sigma, the side of kernels, the size of images and files, and "
         "threads.  [default: unless sizes, sigmas, sides or dtypes are given]",
@@ -127,13 +127,18 @@ _RESULTS = (
     options.Option(
         "--from",
         "source",
-        group=options.Group.FILTER,
+        group=options.Group.CASES,
         type=click.Path(),
         metavar="FILE",
         help="Measure nothing; take the result from a file that --json wrote.",
     ),
     options.Option(
-        "--html", "html_path", group=options.Group.OUTPUT, type=click.Path(), metavar="FILE", help="Write a page."
+        "--html",
+        "html_path",
+        group=options.Group.OUTPUT,
+        type=click.Path(),
+        metavar="FILE",
+        help="Write a page of charts and tables.",
     ),
     options.Option(
         "--json",
@@ -147,7 +152,7 @@ _RESULTS = (
         "--markdown",
         group=options.Group.OUTPUT,
         is_flag=True,
-        help="Print tables as Markdown on stdout; so it is where no other output is asked for.",
+        help="Print tables as Markdown on stdout, as is done where no other output is asked for.",
     ),
     options.Option(
         "--compare",
@@ -162,7 +167,7 @@ _OVERWRITE = options.Option("--overwrite", group=options.Group.OUTPUT, is_flag=T
 _THREADS = options.Option(
     "--threads",
     group=options.Group.RESOURCES,
-    type=click.IntRange(min=1),
+    type=options.WholeNumber(min=1),
     metavar="N",
     help="Threads of every library that can have several.  [default: one for each processor]",
 )
@@ -171,7 +176,7 @@ _BACKEND = options.Option(
     "backends",
     group=options.Group.RESOURCES,
     type=_List("NAME,...", _one_of(_BACKENDS)),
-    help="Which of cpu, cuda.  [default: cpu]",
+    help="What computes, of cpu, cuda.  [default: cpu]",
 )
 
 

@@ -19,6 +19,9 @@ from blurfast_cli.failures import BROKEN_PIPE, Failure
 from blurfast_cli.interrupts import Stopped
 from blurfast_cli.progress import hidden_bars
 
+STDIN, STDOUT, STDERR = "stdin", "stdout", "stderr"
+"""What messages call the standard streams. On command lines, and in results for programs, the first two are ``-``."""
+
 _PIECE_BYTES = 1 << 20
 
 
@@ -58,7 +61,7 @@ class Console:
     def image(self, file: BinaryIO) -> None:
         """Send a whole image file to stdout."""
         if sys.stdout is None:
-            raise UnwritableError("is closed", path="<stdout>", remedy="redirect it into a file or a pipe")
+            raise UnwritableError("is closed", path=STDOUT, remedy="redirect it into a file or a pipe")
         with _guarded(sys.stdout):
             shutil.copyfileobj(file, sys.stdout.buffer, _PIECE_BYTES)
             sys.stdout.flush()
@@ -133,8 +136,8 @@ def _guarded(stream: TextIO) -> Iterator[None]:
         raise Stopped(BROKEN_PIPE) from None
     except OSError as error:
         _discard(stream)
-        fact = f"cannot be written ({error.strerror or error})"
-        raise UnwritableError(fact, path=stream.name, remedy="write elsewhere") from error
+        fact, name = f"cannot be written ({error.strerror or error})", STDOUT if stream is sys.stdout else STDERR
+        raise UnwritableError(fact, path=name, remedy="write elsewhere") from error
 
 
 def _discard(stream: TextIO) -> None:

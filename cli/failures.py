@@ -5,10 +5,10 @@ status  meaning
 ======  ==========================================================
 0       all done
 1       some of several files failed
-2       wrong usage, or the output exists
+2       wrong usage; or the output exists, or cannot be at its place
 3       unreadable input
 4       not supported
-5       out of memory or disk
+5       out of memory or disk, or the output may not be written
 70      an internal error: a bug in blurfast
 130     interrupted; any other signal: 128 and its number
 ======  ==========================================================
@@ -71,6 +71,9 @@ def failure_of(error: Exception, path: str | None = None) -> Failure:
             return Failure(_one_line(f"{'' if error.path else prefix}{error}"), error.exit_status, error)
         case MemoryError():
             message = f"{prefix}the memory ran out; use a smaller --max-memory or fewer --threads"
+            return Failure(message, MemoryBudgetError.exit_status, error)
+        case RuntimeError(args=("can't start new thread",)):
+            message = f"{prefix}the system starts no more threads; use fewer --threads or --jobs, or raise its limits"
             return Failure(message, MemoryBudgetError.exit_status, error)
         case click.ClickException():
             return Failure(_one_line(_usage_message(error)), error.exit_code, error)

@@ -15,14 +15,16 @@ from blurfast.engine import Progress
 from blurfast.files import FileReport, filter_file, plan_file
 from blurfast.filters import Filter
 from blurfast.resources import Resources, format_memory
-from blurfast_cli.batch import Job, Outcome, Schedule, run_batch
+from blurfast_cli.batch import STREAM, Job, Outcome, Schedule, run_batch
 from blurfast_cli.console import Console
 from blurfast_cli.manifest import Manifest, Record, input_facts, output_facts, parameters_of
-from blurfast_cli.pairing import STREAM
 from blurfast_cli.plans import explain_plans
 from blurfast_cli.progress import BatchProgress, ProgressBar
 from blurfast_cli.shares import Shares
+from blurfast_cli.storage import suitable_settings
 from blurfast_cli.streams import file_of, files_of
+
+_FEWEST_PIXELS_IN_MEGAPIXELS = 100_000
 
 
 class BatchRules(NamedTuple):
@@ -77,7 +79,7 @@ def explain_files(jobs: Sequence[Job], order: Order, rules: BatchRules, console:
     def explain(job: Job) -> Outcome:
         with file_of(job.source) as path:
             plans = shares.use(functools.partial(plan_file, path, order.filter, **order.settings))
-        return Outcome({"plans": [plan.as_dict() for plan in plans]}, explain_plans(job.source, plans))
+        return Outcome({"plans": [plan.as_dict() for plan in plans]}, explain_plans(job.source_name, plans))
 
     return run_batch(jobs, explain, console, as_json=as_json)
 
@@ -131,42 +133,47 @@ class _FilterAction:
     def __call__(self, job: Job) -> Outcome:
         recording = contextlib.nullcontext(Record()) if self.manifest is None else self.manifest.recording(job)
         with recording as record:
-            record["parameters"] = parameters_of(self.order.filter, self.order.settings)
+            settings = suitable_settings(job, self.order.settings, self.rules.format)
+            record["parameters"] = parameters_of(self.order.filter, settings)
             if job.source != STREAM:
                 record.update(input_facts(job.source))
             if self._stays(job, record):
                 record["status"] = "skipped"
-                message = f"{job.source}: skipped, since {job.target} is there"
+                message = f"{job.source_name}: skipped, since {job.target} is there"
                 return Outcome({"target": job.target}, messages=[message], is_skipped=True)
-            report = self._filter(job, record)
-        notes = [f"note: {job.source}: {notice}" for notice in report.notices]
-        return Outcome(report.as_dict(), messages=[_summary(report), *notes])
+            report = self._filter(job, settings, record)
+        notes = [f"note: {job.source_name}: {notice}" for notice in report.notices]
+        return Outcome(report.as_dict(), messages=[_summary(job, report), *notes])
 
     def _stays(self, job: Job, record: Record) -> bool:
         if not self.rules.skip_existing or job.target is None or job.target == STREAM:
             return False
         return os.path.isfile(job.target) and (self.manifest is None or self.manifest.lists_as_done(record))
 
-    def _filter(self, job: Job, record: Record) -> FileReport:
-        filter, settings = self.order.filter, dict(self.order.settings)
+    def _filter(self, job: Job, settings: Mapping[str, Any], record: Record) -> FileReport:
         if self.rules.skip_existing and self.manifest is not None:
-            settings["overwrite"] = True  # what is there is not what is wanted
+            settings = {**settings, "overwrite": True}  # what is there is not what is wanted
         with files_of(job, self.rules.format, self.console) as (source, target):
             if job.source == STREAM:
                 record["source_bytes"] = os.path.getsize(source)
             with self.progress(job) as show:
-                run = functools.partial(filter_file, source, target, filter, progress=show, **settings)
+                run = functools.partial(filter_file, source, target, self.order.filter, progress=show, **settings)
                 report = self.shares.use(run)
             if self.manifest is not None:
                 record.update(output_facts(target))
         return dataclasses.replace(report, source=job.source, target=str(job.target))
 
 
-def _summary(report: FileReport) -> str:
-    megapixels = report.pixels / 1e6
-    size = f"{megapixels:.1f}" if megapixels >= 0.1 else f"{megapixels:.2g}"
-    rate = megapixels / max(report.seconds, 1e-9)
-    return (
-        f"{report.source} -> {report.target}: {size} MP in {report.seconds:.1f} s, {rate:.3g} MP/s, "
-        f"peak {format_memory(report.peak_memory)}"
-    )
+def _summary(job: Job, report: FileReport) -> str:
+    facts = [f"{_size(report.pixels)} in {report.seconds:.1f} s"]
+    if report.pixels >= _FEWEST_PIXELS_IN_MEGAPIXELS:  # else the rate would be that of starting
+        rate = report.pixels / 1e6 / max(report.seconds, 1e-9)
+        facts.append(f"{rate:,.0f} MP/s" if rate >= 100 else f"{rate:.3g} MP/s")
+    facts.append(f"peak {format_memory(report.peak_memory)}")
+    return f"{job.source_name} -> {job.target_name}: {', '.join(facts)}"
+
+
+def _size(pixels: int) -> str:
+    if pixels >= _FEWEST_PIXELS_IN_MEGAPIXELS:
+        return f"{pixels / 1e6:,.1f} MP"
+    return f"{pixels:,} pixel{'s' * (pixels != 1)}"

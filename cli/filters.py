@@ -20,7 +20,8 @@ from blurfast.resources import Resources
 from blurfast_cli import options
 from blurfast_cli.console import Console
 from blurfast_cli.filtering import BatchRules, Order, explain_files, filter_files
-from blurfast_cli.pairing import make_directory, pair_files, refuse_collisions
+from blurfast_cli.pairing import make_directory, pair_files, refuse_collisions, stray_output
+from blurfast_cli.storage import refuse_useless
 from blurfast_cli.streams import refuse_misuse
 
 _FilterClass = type[Gaussian | Convolution]
@@ -34,8 +35,17 @@ _TYPES: dict[Any, Any] = {
     bool: click.BOOL,
 }
 
+# What the help says of a parameter beside its class's docstring, or instead of what that says in terms of Python.
+_ADDITIONS = {
+    "kernel": "The weights: the path of a .npy, .csv, .txt or .tsv matrix, or of a small .png or .tif image; or one of "
+    "the names below.",
+    "tolerance": " [default: a 400th of a grey level for integers, 2e-6 for floats, 1e-6 for float64]",
+}
 
-def filter_command(filter_class: _FilterClass, *, description: str, examples: Iterable[str]) -> click.Command:
+
+def filter_command(
+    filter_class: _FilterClass, *, description: str, examples: Iterable[str], glossary: options.Glossary | None = None
+) -> click.Command:
     """Return the command that filters files with one class of filters.
 
     The fields of the class become options, with its docstring's words as their help; the options that all filters
@@ -51,6 +61,9 @@ def filter_command(filter_class: _FilterClass, *, description: str, examples: It
         rules = BatchRules(**{name: values.pop(name) for name in BatchRules._fields})
         limits = Resources.choose(*[values.pop(name) for name in ("threads", "max_memory", "device_memory")])
         jobs = pair_files(paths, out_dir, need_output=not explain)
+        if (stray := stray_output(paths, out_dir)) is not None:
+            fact = f"{stray} does not exist, and with --out-dir all paths are inputs"
+            console.warning(f"{fact}; if it is to be the output, leave --out-dir out")
         if explain:
             for name in ("overwrite", *OutputKeywords.__annotations__):
                 del values[name]
@@ -58,6 +71,7 @@ def filter_command(filter_class: _FilterClass, *, description: str, examples: It
             status = explain_files(jobs, Order(filter, values, limits, backends), rules, console, as_json=as_json)
         else:
             refuse_misuse(jobs, output_format=rules.format, as_json=as_json)
+            refuse_useless(jobs, values, rules.format)
             overwrite = values["overwrite"] and not rules.skip_existing
             refuse_collisions(jobs, overwrite=overwrite, manifest=rules.manifest)
             if out_dir is not None:
@@ -70,6 +84,7 @@ def filter_command(filter_class: _FilterClass, *, description: str, examples: It
         callback=run,
         params=[options.PATHS, *_field_options(filter_class), *options.FILTER_OPTIONS],
         help=description,
+        glossary=glossary,
         examples=examples,
     )
 
@@ -94,7 +109,7 @@ def _field_options(filter_class: _FilterClass) -> list[click.Parameter]:
             f"--{field.name.replace('_', '-')}",
             group=options.Group.FILTER,
             type=_TYPES[types[field.name]],
-            help=explanations.get(field.name),
+            help=f"{explanations[field.name]} {_ADDITIONS.get(field.name, '')}".strip(),
             show_default=types[field.name] is not bool,
             **({"is_flag": True} if types[field.name] is bool else {}),
             **({"required": True} if field.default is dataclasses.MISSING else {"default": field.default}),
@@ -130,13 +145,14 @@ gaussian = filter_command(
     description="""Blur image files, or take derivatives of a Gaussian blur.
 
     Files of any size are streamed through bounded memory. OUT's suffix names its format, and OUT appears when it is
-    complete, or not at all. For IN, '-' is stdin; for OUT, it is stdout.""",
+    complete, or not at all. For IN, '-' is stdin; for OUT, it is stdout. Derivatives have negative values, which
+    unsigned types cannot hold: give OUT another type with --dtype.""",
     examples=(
         "gaussian photo.png blurred.png --sigma 5",
         "gaussian *.tif --out-dir blurred/ --sigma 5,3 --compression zstd",
         "gaussian *.png --out-dir out/ --sigma 5 --jobs 4 --manifest log.jsonl",
         "gaussian - - --sigma 5 < photo.png > blurred.png",
-        "gaussian scan.tif edges.tif --sigma 2 --order 0,1",
+        "gaussian scan.tif edges.tif --sigma 2 --order 0,1 --dtype float32",
         "gaussian huge.tif part.tif --sigma 5 --region 4096,0,1024,1024",
         "gaussian heights.tif grey.png --sigma 2 --dtype uint8 --scale 0,3000",
         "gaussian huge.tif --sigma 50 --max-memory 512MB --explain",
@@ -145,11 +161,11 @@ gaussian = filter_command(
 
 convolve = filter_command(
     Convolution,
-    description=f"""Convolve image files with a kernel of any size.
+    description="""Convolve image files with a kernel of any size.
 
-    The kernel is the path of a .npy, .csv or .txt matrix or of a small .png or .tif image, or one of these names,
-    with parameters after a colon: {", ".join(SHAPES)}. Files of any size are streamed through bounded memory. For IN,
-    '-' is stdin; for OUT, it is stdout.""",
+    Files of any size are streamed through bounded memory. OUT's suffix names its format, and OUT appears when it is
+    complete, or not at all. For IN, '-' is stdin; for OUT, it is stdout.""",
+    glossary=("Kernels by name", [(shape.spelling, shape.description) for shape in SHAPES.values()]),
     examples=(
         "convolve photo.png bokeh.png --kernel disk:7",
         "convolve photo.png panned.png --kernel motion:21,30deg",

@@ -79,7 +79,7 @@ def _describe(filter: Gaussian, limits: dict[str, Any], job: Job) -> Outcome:
     record = {"pages": pages, "metadata": _metadata_record(metadata), "notices": notices, filter.name: needs}
     lines = [*_page_lines(pages), *_metadata_lines(metadata), *(_line("note", notice) for notice in notices)]
     return Outcome(
-        record, "\n".join([job.source, *lines, _line(f"{filter.name} {_spelled(filter.sigmas)}", needs_text)])
+        record, "\n".join([job.source_name, *lines, _line(f"{filter.name} {_spelled(filter.sigmas)}", needs_text)])
     )
 
 

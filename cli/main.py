@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import click
@@ -45,8 +48,7 @@ class _Program(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"blurfast_cli.{COMMANDS[cmd_name].module}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(_imported(f"blurfast_cli.{COMMANDS[cmd_name].module}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,10 +65,10 @@ class _Program(click.Group):
     Exit status:
       0    all done
       1    some of several files failed
-      2    wrong usage, or the output exists
+      2    wrong usage; or OUT exists, or its folder does not
       3    unreadable input
       4    not supported
-      5    out of memory or disk
+      5    out of memory or disk, or OUT may not be written
       70   internal error
       130  interrupted
       141  nobody reads the output any more""",
@@ -91,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         What follows the program's name; by default, what the process was started with.
     """
+    atexit.register(gc.freeze)  # the search for garbage at exit takes 30 ms, and all memory is given back anyway
     console = Console()
     try:
         with stopping_on_signals(), console.showing_log():
@@ -102,6 +105,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         console.stopped(stop)
         return stop.exit_status
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a module, without a search for garbage in what it defines: that takes 10 ms and finds next to none."""
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.enable()
 
 
 def _run(arguments: Sequence[str] | None, console: Console) -> int:

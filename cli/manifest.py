@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from blurfast.errors import UnwritableError
+from blurfast.errors import MisplacedError
 from blurfast.filters import Filter
 from blurfast.io.output import unwritable
 from blurfast_cli.batch import Job
@@ -49,8 +49,10 @@ class Manifest:
 
     Raises
     ------
+    MisplacedError
+        If the file is something else than a manifest, or its directory does not exist.
     UnwritableError
-        If the file cannot be written, or is something else than a manifest.
+        If it cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,7 +62,7 @@ class Manifest:
         self._ends_with_line = True
         self.damaged_lines = 0
         if os.path.exists(path) and not os.path.isfile(path):
-            raise UnwritableError("is not a regular file", path=path, remedy="name a file")
+            raise MisplacedError("is not a regular file", path=path, remedy="name a file")
         with self._translated_errors(), contextlib.ExitStack() as on_failure:
             self._file: BinaryIO = on_failure.enter_context(open(path, "ab", buffering=0))
             with open(path, "rb") as lines:
@@ -86,7 +88,7 @@ class Manifest:
         try:
             yield record
         except Exception as error:
-            failure = failure_of(error, job.source)
+            failure = failure_of(error, job.source_name)
             record |= {"status": "failed", "error": failure.message, "exit_status": failure.exit_status}
             self._append_with_time(record, started)
             raise
@@ -115,7 +117,7 @@ class Manifest:
         start = lines.read(len(_LINE_START))
         if not _LINE_START.startswith(start):
             remedy = "name a new file, or one that --manifest has made"
-            raise UnwritableError("is not a manifest", path=self._path, remedy=remedy)
+            raise MisplacedError("is not a manifest", path=self._path, remedy=remedy)
         lines.seek(0)
         for line in lines:
             self._ends_with_line = line.endswith(b"\n")

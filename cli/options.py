@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
@@ -25,11 +25,21 @@ class Group(Enum):
     """The headings under which a command's help lists its options, in this order."""
 
     FILTER = "Filter options"
+    CASES = "What is measured"
     OUTPUT = "Output"
     STORAGE = "TIFF and PNG outputs"
     BATCH = "Several files"
     RESOURCES = "Resources"
     MESSAGES = "Messages"
+
+
+Glossary = tuple[str, Sequence[tuple[str, str]]]
+"""A heading, and under it words with their meanings."""
+
+_NOTES = {
+    Group.STORAGE: "Each is for outputs of the format that it names, and leaves others as they are. It is refused if "
+    "there are none that it is for."
+}
 
 
 class Option(click.Option):
@@ -45,12 +55,17 @@ class Command(click.Command):
 
     Parameters
     ----------
+    glossary
+        Words that options take, told between the options and the examples.
     examples
         Command lines, without the ``blurfast`` that each starts with.
     """
 
-    def __init__(self, *arguments: Any, examples: Iterable[str] = (), **attributes: Any) -> None:
+    def __init__(
+        self, *arguments: Any, glossary: Glossary | None = None, examples: Iterable[str] = (), **attributes: Any
+    ) -> None:
         super().__init__(*arguments, **attributes)
+        self._glossary = glossary
         self._examples = tuple(examples)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,10 +78,16 @@ class Command(click.Command):
         for group, lines in options.items():
             if lines:
                 with formatter.section(group.value):
+                    if group in _NOTES:
+                        formatter.write_text(_NOTES[group])
                     formatter.write_dl(lines)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples, unwrapped so that they can be copied."""
+        """Write the glossary, and the examples, unwrapped so that they can be copied."""
+        if self._glossary is not None:
+            heading, words = self._glossary
+            with formatter.section(heading):
+                formatter.write_dl(words)
         if self._examples:
             with formatter.section("Examples"):
                 for example in self._examples:
@@ -122,13 +143,19 @@ class Text(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.
         return self.name
 
 
+class WholeNumber(click.IntRange):
+    """A whole number, from a limit on."""
+
+    name = "whole number"
+
+
 class Checked(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     """Text that a function of blurfast checks.
 
     Parameters
     ----------
     name
-        What the text says, as the help spells it.
+        What the text says, as the help spells it in capitals.
     check
         Returns the value, or raises a `ValueError` whose message is for the user.
     """
@@ -173,6 +200,13 @@ def _checked_by(parse: Callable[[str], Any]) -> Callable[[str], str]:
     return check
 
 
+def _check_png_level(text: str) -> int:
+    levels = {str(level): level for level in PNG_LEVELS}
+    if text not in levels:
+        raise ValueError(f"{text!r} is no level: 0, not compressed, or from 1, fastest, to 9, smallest.")
+    return levels[text]
+
+
 def _check_device(text: str) -> str:
     if text != "all" and not text.isdecimal():
         raise ValueError(f"{text!r} is neither the number of a GPU, such as 0, nor all.")
@@ -197,7 +231,8 @@ MODE = Option(
     type=click.Choice(MODES),
     default="reflect",
     show_default=True,
-    help="What lies beyond the edges of the image, in scipy's words.",
+    help="What lies beyond the edges, in scipy's words. Left of an image abcd: reflect dcba, mirror dcb, nearest aaaa, "
+    "wrap abcd, constant --cval.",
 )
 CVAL = Option(
     "--cval",
@@ -213,7 +248,7 @@ ALPHA = Option(
     type=click.Choice(ALPHA_RULES),
     default="weighted",
     show_default=True,
-    help="Whether colours count by their opacity, or all channels are filtered alike.",
+    help="In images with transparency: whether colours count by their opacity, or all channels are filtered alike.",
 )
 PAGE = Option(
     "--page",
@@ -232,7 +267,7 @@ OUT_DIR = Option(
     group=Group.OUTPUT,
     type=click.Path(),
     metavar="DIR",
-    help="Write each output here, under its input's name. Created if missing.",
+    help="Write each output here, under its input's name; all paths are inputs then. Created if missing.",
 )
 OVERWRITE = Option(
     "--overwrite",
@@ -245,40 +280,41 @@ DTYPE = Option(
     group=Group.OUTPUT,
     type=click.Choice(DTYPES),
     metavar="NAME",
-    help=f"Type of the samples: {', '.join(DTYPES)}.  [default: the input's]",
+    help=f"Type of the output's samples: {', '.join(DTYPES)}.  [default: the input's]",
 )
 SCALE = Option(
     "--scale",
     group=Group.OUTPUT,
     type=Checked("scale", _checked_by(parse_scale)),
     metavar="none|full|LOW,HIGH",
-    help="How values become those of another type: as they are; from full range to full range; or from between two "
-    "numbers to the full range. Floats range from 0 to 1.  [default: none]",
+    help="How values become those of the output: none, as they are; full, from full range to full range; LOW,HIGH, "
+    "from between two numbers to the full range. Floats range from 0 to 1. What is outside is clipped.  "
+    "[default: none]",
 )
 FORMAT = Option(
     "--format",
     group=Group.OUTPUT,
     type=click.Choice(["png", "tiff"]),
-    help="Of an image on stdout, where OUT is '-'.  [default: the input's]",
+    help="Format of the image on stdout, where OUT is '-'.  [default: the input's]",
 )
 COMPRESSION = Option(
     "--compression",
     group=Group.STORAGE,
     type=Checked("NAME[:LEVEL]", _check_compression),
-    help="Of TIFF outputs, such as none, deflate or zstd:10.  [default: the input's]",
+    help="Compression of TIFF outputs, such as none, deflate or zstd:10.  [default: the input's]",
 )
 PREDICTOR = Option(
     "--predictor",
     group=Group.STORAGE,
     type=click.Choice(PREDICTORS),
-    help="Of TIFF outputs: which differences are compressed.  [default: the input's]",
+    help="Predictor of TIFF outputs: which differences of samples are compressed.  [default: the input's]",
 )
 TILE = Option(
     "--tile",
     group=Group.STORAGE,
     type=Checked("tile", parse_tile),
     metavar="ROWSxCOLUMNS|strips",
-    help="Of TIFF outputs, such as 256x256.  [default: the input's]",
+    help="Size of the tiles of TIFF outputs, such as 256x256, or strips.  [default: the input's]",
 )
 BIGTIFF = Option(
     "--bigtiff",
@@ -299,19 +335,18 @@ COG = Option(
     group=Group.STORAGE,
     default=None,
     help="Write TIFF outputs as cloud-optimised GeoTIFFs: tiles, smaller versions, directories first.  "
-    "[default: as the input]",
+    "[default: as in the input]",
 )
 PNG_LEVEL = Option(
     "--png-level",
     group=Group.STORAGE,
-    type=click.IntRange(PNG_LEVELS.start, PNG_LEVELS.stop - 1),
-    metavar="N",
-    help="Of PNG outputs: how hard they are compressed, from 0, not at all, to 9.  [default: 2]",
+    type=Checked("N", _check_png_level),
+    help="How hard PNG outputs are compressed: 0, not at all; from 1, fastest, to 9, smallest.  [default: 2]",
 )
 JOBS = Option(
     "--jobs",
     group=Group.BATCH,
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1,
     show_default=True,
     metavar="N",
@@ -321,15 +356,15 @@ SKIP_EXISTING = Option(
     "--skip-existing",
     group=Group.BATCH,
     is_flag=True,
-    help="Leave outputs that exist as they are; with --manifest those that it lists as done, from the same input with "
-    "the same parameters, and make all others anew.",
+    help="Leave outputs that exist as they are; with --manifest only those that it lists as done, from the same input "
+    "with the same parameters, and make all others anew.",
 )
 KEEP_GOING = Option(
     "--keep-going/--fail-fast",
     group=Group.BATCH,
     default=True,
     show_default=True,
-    help="Whether to filter the other files, too, when one has failed.",
+    help="Whether to go on with the other files when one has failed.",
 )
 MANIFEST = Option(
     "--manifest",
@@ -344,19 +379,20 @@ BACKEND = Option(
     type=click.Choice(BACKENDS),
     default="auto",
     show_default=True,
-    help="What computes.",
+    help="What computes: the processor, an NVIDIA GPU, or whichever is predicted to be faster.",
 )
 DEVICE = Option(
     "--device",
     group=Group.RESOURCES,
-    type=Checked("N|all", _check_device),
+    type=Checked("device", _check_device),
+    metavar="N|all",
     help="The GPU that the cuda backend uses, or all: the files are spread over them.  [default: the first]",
 )
 DEVICE_MEMORY = Option(
     "--device-memory",
     group=Group.RESOURCES,
     type=Checked("SIZE", functools.partial(parse_memory, argument="device_memory")),
-    help="Limit of a GPU's memory that is used.  [default: what is free there]",
+    help="Limit of a GPU's memory that is used, such as 4GB.  [default: what is free there]",
 )
 METHOD = Option(
     "--method",
@@ -377,9 +413,9 @@ FFT_PLANNING = Option(
 THREADS = Option(
     "--threads",
     group=Group.RESOURCES,
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
-    help="Threads that compute and run codecs.  [default: one for each processor]",
+    help="Threads that compute, decode and encode.  [default: one for each processor]",
 )
 MAX_MEMORY = Option(
     "--max-memory",

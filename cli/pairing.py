@@ -11,12 +11,9 @@ from typing import NoReturn
 
 import click
 
-from blurfast.errors import UnwritableError
+from blurfast.errors import MisplacedError
 from blurfast.io.output import unwritable
-from blurfast_cli.batch import Job, label_jobs
-
-STREAM = "-"
-"""Stands for stdin where an input is named, and for stdout where an output is named."""
+from blurfast_cli.batch import STREAM, Job, label_jobs
 
 
 def pair_files(paths: Sequence[str], out_dir: str | None, *, need_output: bool = True) -> list[Job]:
@@ -34,12 +31,26 @@ def pair_files(paths: Sequence[str], out_dir: str | None, *, need_output: bool =
     inputs = list_inputs(paths)
     if out_dir is not None:
         if STREAM in paths:
-            _refuse("stdin has no name for an output in --out-dir; give IN and OUT")
+            _refuse(
+                "with --out-dir, '-' is an input, stdin, which gives no name for its output; give IN and OUT instead"
+            )
         return label_jobs([Job(path, os.path.join(out_dir, Path(path).name)) for path in paths])
     if need_output:
         missing = "OUT is missing" if len(paths) == 1 else "several inputs need --out-dir"
         _refuse(f"{missing}; give IN and OUT, or inputs and --out-dir")
     return inputs
+
+
+def stray_output(paths: Sequence[str], out_dir: str | None) -> str | None:
+    """Return the second of two inputs if it seems to be meant as the output of the first, though there is a directory.
+
+    Then the first exists, and neither the second nor its output, which would be left as it is by --skip-existing.
+    """
+    if out_dir is None or len(paths) != 2:
+        return None
+    first, second = paths
+    missing = (second, os.path.join(out_dir, Path(second).name))
+    return second if os.path.exists(first) and not any(map(os.path.lexists, missing)) else None
 
 
 def list_inputs(paths: Sequence[str]) -> list[Job]:
@@ -99,13 +110,13 @@ def make_directory(path: str) -> None:
 
     Raises
     ------
-    UnwritableError
+    MisplacedError, UnwritableError
         If it cannot be created.
     """
     try:
         os.makedirs(path, exist_ok=True)
     except FileExistsError:
-        raise UnwritableError("is not a directory", path=path, remedy="name a directory") from None
+        raise MisplacedError("is not a directory", path=path, remedy="name a directory") from None
     except OSError as error:
         raise unwritable(error, path) from error
 

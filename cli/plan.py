@@ -29,7 +29,7 @@ _KERNEL = options.Option(
     group=options.Group.FILTER,
     type=options.Text("FILE|NAME"),
     required=True,
-    help="As for 'convolve'.",
+    help="A file or a name, as for 'convolve'.",
 )
 _DEVICE_MEMORY = options.Option(
     "--device-memory",
@@ -82,7 +82,7 @@ def _describe(filter: Convolution, device_memory: int | None, limits: dict[str, 
     if device_memory is not None:
         records["gpu"] = _record(planned, device_memory, _CUFFT_WORK_SPECTRA)
     records["cpu"]["predicted_peak"] = planned.predicted_memory
-    lines = [job.source]
+    lines = [job.source_name]
     for device, record in records.items():
         lines += [f"  {device}", *(f"    {name:<22} {_spelled(value)}" for name, value in record.items())]
     return Outcome(records, "\n".join(lines))

@@ -11,15 +11,11 @@ import click
 
 from blurfast.errors import UnreadableError, UnsupportedError
 from blurfast.io.registry import recognized_format
-from blurfast_cli.batch import Job
-from blurfast_cli.console import Console
-from blurfast_cli.pairing import STREAM
+from blurfast_cli.batch import STREAM, Job
+from blurfast_cli.console import STDIN, STDOUT, Console
 
-STDIN, STDOUT = "<stdin>", "<stdout>"
-
-_SUFFIXES = {"png": ".png", "tiff": ".tif"}
-FORMATS = tuple(_SUFFIXES)
-"""The formats that an image on stdout can have."""
+SUFFIXES = {"png": ".png", "tiff": ".tif"}
+"""The formats that an image on stdout can have, and what files of them are called."""
 
 
 class Paths(NamedTuple):
@@ -85,7 +81,7 @@ def files_of(job: Job, output_format: str | None, console: Console) -> Iterator[
             return
         from blurfast.io.pipes import writable_path
 
-        with writable_path(_SUFFIXES[output_format or _own_format(source)], STDOUT) as target:
+        with writable_path(SUFFIXES[output_format or _own_format(source)], STDOUT) as target:
             yield Paths(source, target)
             with open(target, "rb") as image:
                 console.image(image)
@@ -96,7 +92,7 @@ def _own_format(source: str) -> str:
     recognized = recognized_format(source)
     if recognized is None:
         raise UnsupportedError(
-            "the input's format is not written there", path=STDOUT, remedy=f"choose --format {' or '.join(FORMATS)}"
+            "the input's format is not written there", path=STDOUT, remedy=f"choose --format {' or '.join(SUFFIXES)}"
         )
     return recognized
 

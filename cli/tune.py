@@ -10,8 +10,12 @@ import click
 from blurfast_cli import options
 from blurfast_cli.console import Console
 
+_JSON = options.Option(
+    "--json", "as_json", group=options.Group.MESSAGES, is_flag=True, help="Print the figures on stdout as JSON."
+)
 
-@click.command(cls=options.Command, params=[options.JSON, options.QUIET, options.DEBUG], examples=("tune",))
+
+@click.command(cls=options.Command, params=[_JSON, options.QUIET, options.DEBUG], examples=("tune", "tune --json"))
 def tune(*, as_json: bool) -> None:
     """Measure this machine, so that the fastest method is chosen on it.
 

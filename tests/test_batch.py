@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tifffile
 from PIL import Image
 
 from blurfast.errors import MemoryBudgetError
@@ -23,8 +24,8 @@ from blurfast_cli.console import Console
 from blurfast_cli.interrupts import Stopped
 from blurfast_cli.progress import BatchProgress, Cancelled
 from blurfast_cli.shares import Shares
-from tests.batches import SIGMA, assert_blurred, blur, posix_only, write_images
-from tests.cli_runs import command, noise, run, run_process, single_line, write_tiff
+from tests.batches import SIGMA, assert_blurred, blur, lines_of, posix_only, write_images
+from tests.cli_runs import assert_refused, command, noise, run, run_process, single_line, write_tiff
 
 
 @pytest.fixture
@@ -183,6 +184,57 @@ def test_explain_tells_the_share(images: list[Path], tmp_path: Path) -> None:
     assert list(tmp_path.glob("*/")) == []
 
 
+# ---- options for outputs of one format
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> list[Path]:
+    """Return a TIFF, a PNG and a JPEG file."""
+    paths = [tmp_path / f"{name}.{name}" for name in ("tif", "png", "jpg")]
+    for path in paths:
+        Image.fromarray(noise((30, 40))).save(path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "option", "kind"),
+    [
+        (["tif"], ("--png-level", "0"), "PNG"),
+        (["png", "jpg"], ("--compression", "zstd"), "TIFF"),
+        (["png"], ("--pyramid",), "TIFF"),
+        (["jpg"], ("--bigtiff", "no"), "TIFF"),
+    ],
+)
+def test_options_that_are_for_no_output_are_refused_at_once(
+    mixed: list[Path], tmp_path: Path, suffixes: list[str], option: tuple[str, ...], kind: str
+) -> None:
+    inputs = [path for path in mixed if path.suffix[1:] in suffixes]
+    done = blur(*inputs, out=tmp_path / "out", options=(*SIGMA, *option, "--manifest", tmp_path / "log"))
+    assert_refused(done, 2, f"{option[0]} is for {kind} outputs, and there are none; leave it out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "log").exists()
+
+
+def test_options_for_some_outputs_leave_the_others_as_they_are(mixed: list[Path], tmp_path: Path) -> None:
+    for directory, options in (("plain", ()), ("chosen", ("--compression", "zstd", "--png-level", "0"))):
+        assert blur(*mixed, out=tmp_path / directory, options=(*SIGMA, *options)).status == 0
+    sizes = [[(tmp_path / directory / path.name).stat().st_size for path in mixed] for directory in ("plain", "chosen")]
+    with tifffile.TiffFile(tmp_path / "chosen" / "tif.tif") as file:
+        assert file.pages[0].compression == tifffile.COMPRESSION.ZSTD
+    assert sizes[1][1] > 30 * 40 >= sizes[0][1]
+    assert (tmp_path / "plain" / "jpg.jpg").read_bytes() == (tmp_path / "chosen" / "jpg.jpg").read_bytes()
+
+
+def test_manifests_list_the_options_that_an_output_has(mixed: list[Path], tmp_path: Path) -> None:
+    """So that a change of an option for one format does not make the outputs of others anew."""
+    common = (*SIGMA, "--manifest", tmp_path / "log", "--skip-existing")
+    assert blur(*mixed, out=tmp_path / "out", options=common).status == 0
+    assert blur(*mixed, out=tmp_path / "out", options=(*common, "--compression", "zstd")).status == 0
+    lines = lines_of(tmp_path / "log")
+    assert [line["parameters"]["compression"] for line in lines] == [None, None, None, "zstd", None, None]
+    assert [line["status"] for line in lines] == ["done"] * 4 + ["skipped"] * 2
+
+
 # ---- failures
 
 
@@ -245,7 +297,7 @@ def test_a_single_output_is_skipped_even_if_the_input_is_gone(tmp_path: Path) ->
 def test_a_directory_is_no_output_to_be_skipped(images: list[Path], tmp_path: Path) -> None:
     (tmp_path / "out" / "a.tif").mkdir(parents=True)
     done = blur(images[0], out=tmp_path / "out", options=(*SIGMA, "--skip-existing"))
-    assert done.status == 5
+    assert done.status == 2
     assert "is a directory" in single_line(done.stderr)
 
 

@@ -137,7 +137,7 @@ def test_a_result_may_replace_the_one_that_it_is_compared_with(stored: Path) -> 
         (["--dtypes", "int4"], 2, "'int4' is none of float32, uint8, uint16, rgb"),
         (["--peers", "gimp"], 2, "'gimp' is none of opencv"),
         (["--backend", "tpu"], 2, "'tpu' is none of cpu, cuda"),
-        (["--json", "no/such/folder.json"], 5, "its directory does not exist"),
+        (["--json", "no/such/folder.json"], 2, "its directory does not exist"),
         (["--compare", "none.json"], 3, "cannot be read"),
         (["--from", "none.json"], 3, "cannot be read"),
     ],

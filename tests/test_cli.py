@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import tifffile
@@ -18,6 +19,7 @@ import blurfast
 from blurfast.cpu.catalogue import Kernel, all_kernels
 from blurfast.dtypes import SUPPORTED, sum_dtype
 from blurfast.io import png
+from blurfast.kernel_shapes import SHAPES
 from blurfast_cli import main as program
 from blurfast_cli.batch import Job
 from blurfast_cli.plans import group_equal
@@ -87,7 +89,18 @@ def test_suffix_names_the_format(image: Path, tmp_path: Path) -> None:
 def test_success_prints_a_summary_and_nothing_on_stdout(image: Path, tmp_path: Path) -> None:
     done = run("gaussian", image, tmp_path / "out.tif", "--sigma", "1")
     assert done.stdout == ""
-    assert single_line(done.stderr).startswith(f"{image} -> {tmp_path / 'out.tif'}: 0.0024 MP in ")
+    assert single_line(done.stderr).startswith(f"{image} -> {tmp_path / 'out.tif'}: 2,400 pixels in ")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((1, 1), "1 pixel"), ((3, 20, 30), "1,800 pixels"), ((333, 300), "99,900 pixels"), ((500, 500), "0.2 MP")],
+)
+def test_sizes_are_told_as_people_tell_them(tmp_path: Path, shape: tuple[int, ...], size: str) -> None:
+    image = write_tiff(tmp_path / "in.tif", shape)
+    line = single_line(run("gaussian", image, tmp_path / "out.tif", "--sigma", "0").stderr)
+    assert line.startswith(f"{image} -> {tmp_path / 'out.tif'}: {size} in ")
+    assert ("MP/s" in line) == ("MP in" in line)
 
 
 def test_quiet_prints_nothing(image: Path, tmp_path: Path) -> None:
@@ -293,6 +306,28 @@ def test_help_groups_options_and_shows_examples() -> None:
         *("--explain", "--json", "--quiet", "--debug"),
     }
     assert not any("`" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", program.COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    command = program.blurfast.get_command(click.Context(program.blurfast), name)
+    assert command is not None
+    unexplained = [option.name for option in command.params if isinstance(option, click.Option) and not option.help]
+    assert unexplained == []
+
+
+def test_help_of_convolve_lists_the_named_kernels() -> None:
+    lines = run("convolve", "--help").stdout.splitlines()
+    listed = lines[lines.index("Kernels by name:") :]
+    for shape in SHAPES.values():
+        assert any(line.split()[:1] == [shape.spelling] for line in listed)
+
+
+def test_help_spells_values_as_they_are_given() -> None:
+    text = run("gaussian", "--help").stdout
+    assert "--device N|all " in text
+    assert "2e-6 for floats" in " ".join(text.split())  # the default that the class tells in terms of Python
+    assert "--dtype float32" in text  # or the derivative in the examples would lose half of its values
 
 
 @pytest.mark.parametrize("name", program.COMMANDS)

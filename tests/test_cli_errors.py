@@ -53,6 +53,10 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has oth
         (["--sigma", "2", "--backend", "gpu"], "Invalid value for '--backend'"),
         (["--sigma", "2", "--method", "magic"], "Invalid value for '--method'"),
         (["--sigma", "2", "--threads", "0"], "Invalid value for '--threads'"),
+        (["--sigma", "2", "--threads", "all"], "Invalid value for '--threads': 'all' is not a valid whole number"),
+        (["--sigma", "2", "--png-level", "fast"], "'fast' is no level: 0, not compressed, or from 1, fastest, to 9, s"),
+        (["--sigma", "2", "--png-level", "10"], "'--png-level': '10' is no level: 0, not compressed, or from 1, fa"),
+        (["--sigma", "2", "--png-level", "3"], "--png-level is for PNG outputs, and there are none; leave it out"),
         (["--sigma", "2", "--max-memory", "lots"], "Invalid value for '--max-memory': 'lots'; it must be a size"),
         (["--sigma", "2", "--max-memory", "0"], "Invalid value for '--max-memory'"),
         (["--sigma", "2", "--compression", "rar"], "'rar' is unknown"),
@@ -202,12 +206,12 @@ def test_memory_that_does_not_suffice(image: Path, tmp_path: Path) -> None:
 
 def test_missing_directory(image: Path, tmp_path: Path) -> None:
     done = run("gaussian", image, tmp_path / "no" / "out.tif", "--sigma", "1")
-    assert_refused(done, 5, "create the directory first")
+    assert_refused(done, 2, "create the directory first")
 
 
 def test_out_dir_that_is_a_file(image: Path) -> None:
     done = run("gaussian", image, "--out-dir", image, "--sigma", "1")
-    assert done == (5, "", f"blurfast: error: {image}: is not a directory; name a directory\n")
+    assert done == (2, "", f"blurfast: error: {image}: is not a directory; name a directory\n")
 
 
 @posix_only
@@ -276,6 +280,18 @@ def test_exhausted_memory_has_a_remedy(image: Path, monkeypatch: pytest.MonkeyPa
     done = run("gaussian", image, "out.tif", "--sigma", "1")
     assert done.status == 5
     assert single_line(done.stderr).startswith(f"blurfast: error: {image}: the memory ran out; use a smaller --max-mem")
+
+
+@posix_only
+@pytest.mark.parametrize("options", [("--threads", "4"), ("--jobs", "2", "--fail-fast")])
+def test_threads_that_cannot_be_started(image: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    before = threading.stack_size(1 << 45)  # more than there are addresses
+    try:
+        done = run("gaussian", image, tmp_path / "out.tif", "--sigma", "1", *options)
+    finally:
+        threading.stack_size(before)
+    assert_refused(done, 5, "the system starts no more threads; use fewer --threads")
+    assert os.listdir(tmp_path) == [image.name]
 
 
 @pytest.mark.parametrize("error", [EOFError("end"), OSError("odd"), RuntimeError("thread")])
@@ -404,4 +420,4 @@ def test_results_that_cannot_be_printed_are_an_error(image: Path) -> None:
             command("info", image), stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
         )
     assert process.returncode == 5
-    assert single_line(process.stderr).startswith("blurfast: error: <stdout>: cannot be written")
+    assert single_line(process.stderr).startswith("blurfast: error: stdout: cannot be written")

@@ -67,4 +67,4 @@ def test_stdin(arguments: tuple[str, ...], image: Path) -> None:
 def test_damaged_image_on_stdin() -> None:
     done = subprocess.run(command("info", "-"), input=b"no image", capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (3, b"")
-    assert done.stderr.startswith(b"blurfast: error: <stdin>: is not an image of a known format")
+    assert done.stderr.startswith(b"blurfast: error: stdin: is not an image of a known format")

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from blurfast.errors import OutputExistsError, UnwritableError
+from blurfast.errors import MisplacedError, OutputExistsError, UnwritableError
 from blurfast.io import output as output_module
 from blurfast.io.output import AtomicFile, abandon_unfinished, unwritable
 
@@ -135,7 +135,7 @@ def test_links_are_followed(tmp_path):
 def test_places_where_no_file_can_be(tmp_path, place):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UnwritableError) as caught:
+    with pytest.raises(MisplacedError) as caught:
         AtomicFile(tmp_path / place, overwrite=True)
     assert caught.value.path == str(tmp_path / place)
     assert caught.value.remedy
@@ -173,14 +173,16 @@ def test_failures_of_the_system_name_the_output(tmp_path, monkeypatch, function)
 
 
 @pytest.mark.parametrize(
-    "number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.EACCES, errno.EROFS, errno.EIO]
+    ("number", "status"),
+    [(number, 2) for number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)]
+    + [(number, 5) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO)],
 )
-def test_every_reason_comes_with_a_remedy(number):
+def test_every_reason_comes_with_a_remedy(number, status):
     error = unwritable(OSError(number, os.strerror(number)), "out.tif")
     assert isinstance(error, UnwritableError)
     assert error.path == "out.tif"
     assert error.remedy
-    assert error.exit_status == 5
+    assert error.exit_status == status
 
 
 def test_two_writers_of_one_output_do_not_meet(tmp_path):

@@ -23,6 +23,8 @@ from PIL import Image
 import blurfast
 from blurfast.errors import UnreadableError, UnsupportedError, UnwritableError
 from blurfast.io.pipes import readable_path, writable_path
+from blurfast_cli import filtering
+from tests.batches import lines_of
 from tests.cli_runs import assert_refused, command, noise, run, single_line, write_tiff
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals, pipes and terminals")
@@ -70,7 +72,7 @@ def error_of(done: subprocess.CompletedProcess[bytes]) -> str:
 def test_png_passes_through_pipes(png: Path, temporary_files: Path) -> None:
     done = pipe(png.read_bytes(), "gaussian", "-", "-", *SIGMA)
     assert (done.returncode, done.stdout) == (0, filtered(png))
-    assert single_line(done.stderr.decode()).startswith("- -> -: 0.0063 MP in ")
+    assert single_line(done.stderr.decode()).startswith("stdin -> stdout: 6,300 pixels in ")
     assert list(temporary_files.iterdir()) == []
 
 
@@ -130,7 +132,7 @@ def test_other_formats_need_a_choice(tmp_path: Path) -> None:
     jpeg = (tmp_path / "in.jpg").read_bytes()
     done = pipe(jpeg, "gaussian", "-", "-", *SIGMA)
     assert done.returncode == 4
-    assert error_of(done).endswith("<stdout>: the input's format is not written there; choose --format png or tiff")
+    assert error_of(done).endswith("stdout: the input's format is not written there; choose --format png or tiff")
     chosen = pipe(jpeg, "gaussian", "-", "-", *SIGMA, "--format", "png")
     expected = blurfast.gaussian(np.asarray(Image.open(tmp_path / "in.jpg")), 2)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(chosen.stdout))), expected)
@@ -149,6 +151,42 @@ def test_plans_of_stdin_can_be_explained(png: Path) -> None:
     assert (record["source"], record["plans"][0]["shape"]) == ("-", [70, 90, 3])
 
 
+# ---- what the streams are called
+
+
+@pytest.mark.parametrize("arguments", [("info",), ("gaussian", *SIGMA, "--explain"), ("plan", "--kernel", "disk:7")])
+def test_people_read_a_name_and_programs_a_dash(png: Path, arguments: tuple[str, ...]) -> None:
+    command_name, *options = arguments
+    assert pipe(png.read_bytes(), command_name, "-", *options).stdout.startswith(b"stdin\n")
+    assert json.loads(pipe(png.read_bytes(), command_name, "-", *options, "--json").stdout)["source"] == "-"
+
+
+def test_notes_and_results_name_stdin(tmp_path: Path) -> None:
+    Image.fromarray(noise((20, 30))).save(tmp_path / "in.tif", tiffinfo={280: 3})  # MinSampleValue
+    done = pipe((tmp_path / "in.tif").read_bytes(), "gaussian", "-", tmp_path / "out.tif", *SIGMA, "--json")
+    record, (summary, note) = json.loads(done.stdout), done.stderr.decode().splitlines()
+    assert (record["source"], record["target"]) == ("-", str(tmp_path / "out.tif"))
+    assert summary.startswith(f"stdin -> {tmp_path / 'out.tif'}: 600 pixels in ")
+    assert note == f"note: stdin: {record['notices'][0]}"
+    again = pipe(b"", "gaussian", "-", tmp_path / "out.tif", *SIGMA, "--skip-existing")
+    assert again.stderr.decode() == f"stdin: skipped, since {tmp_path / 'out.tif'} is there\n"
+
+
+@pytest.mark.parametrize("manifest", [False, True])
+def test_bugs_name_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, manifest: bool) -> None:
+    def fail(*_arguments: object, **_settings: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(filtering, "filter_file", fail)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"an image")))
+    options = ("--manifest", tmp_path / "log") if manifest else ()
+    done = run("gaussian", "-", tmp_path / "out.png", *SIGMA, *options)
+    assert (done.status, done.stderr.startswith("blurfast: internal error: stdin: ZeroDivisionError: ")) == (70, True)
+    if manifest:
+        (line,) = lines_of(tmp_path / "log")
+        assert (line["source"], line["error"].partition(":")[0]) == ("-", "stdin")
+
+
 # ---- what is refused
 
 
@@ -158,8 +196,10 @@ def test_plans_of_stdin_can_be_explained(png: Path) -> None:
         (["in.png", "-", "--json"], "would mix on stdout; use --manifest instead"),
         (["in.png", "out.png", "--format", "png"], "--format is for OUT '-' only"),
         (["in.png", "-", "--format", "jpeg"], "'jpeg' is not one of"),
-        (["-", "--out-dir", "out"], "stdin has no name for an output"),
+        (["-", "--out-dir", "out"], "with --out-dir, '-' is an input, stdin, which gives no name for its output"),
+        (["in.png", "-", "--out-dir", "out"], "which gives no name for its output; give IN and OUT instead"),
         (["-", "in.png", "-", "--out-dir", "out"], "stdin can be read only once"),
+        (["in.png", "-", "--format", "png", "--tile", "strips"], "--tile is for TIFF outputs, and there are none"),
         (["-"], "OUT is missing"),
     ],
 )
@@ -194,7 +234,7 @@ def test_nothing_comes_in() -> None:
     done = pipe(b"", "gaussian", "-", "-", *SIGMA)
     assert (done.returncode, error_of(done)) == (
         3,
-        "blurfast: error: <stdin>: nothing came in; check the program before the pipe",
+        "blurfast: error: stdin: nothing came in; check the program before the pipe",
     )
 
 
@@ -204,14 +244,14 @@ def test_input_that_is_cut_off_gives_no_output(tmp_path: Path, temporary_files: 
     write_tiff(tmp_path / "in.tif", (70, 90))
     done = pipe((tmp_path / f"in.{suffix}").read_bytes()[:3000], "gaussian", "-", "-", *SIGMA)
     assert done.returncode == 3
-    assert error_of(done).startswith("blurfast: error: <stdin>: ")
+    assert error_of(done).startswith("blurfast: error: stdin: ")
     assert list(temporary_files.iterdir()) == []
 
 
 @posix_only
 @pytest.mark.parametrize(
     ("redirection", "status", "fact"),
-    [("- - <&-", 3, "<stdin>: is closed"), ("in.png - >&-", 5, "<stdout>: is closed")],
+    [("- - <&-", 3, "stdin: is closed"), ("in.png - >&-", 5, "stdout: is closed")],
 )
 def test_closed_streams(png: Path, redirection: str, status: int, fact: str) -> None:
     program = " ".join(f"'{word}'" for word in command("gaussian", "--sigma", "2"))
@@ -248,13 +288,13 @@ def test_output_that_has_no_room_is_an_error(png: Path) -> None:
             timeout=60,
         )
     assert done.returncode == 5
-    assert single_line(done.stderr).startswith("blurfast: error: <stdout>: cannot be written")
+    assert single_line(done.stderr).startswith("blurfast: error: stdout: cannot be written")
 
 
 def test_failures_of_the_filter_leave_stdout_empty(png: Path, temporary_files: Path) -> None:
     done = pipe(png.read_bytes(), "gaussian", "-", "-", *SIGMA, "--max-memory", "2MB")
     assert done.returncode == 5
-    assert "<stdin>: does not fit into 2 MB" in error_of(done)
+    assert "stdin: does not fit into 2 MB" in error_of(done)
     assert list(temporary_files.iterdir()) == []
 
 
@@ -324,23 +364,23 @@ def temporary_files_here(temporary_files: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_stream_gets_a_path_inside_the_block_only(temporary_files_here: Path) -> None:
     data = noise((3000, 1000)).tobytes()
-    with readable_path(io.BytesIO(data), "<stdin>") as path:
+    with readable_path(io.BytesIO(data), "stdin") as path:
         assert Path(path).parent == temporary_files_here
         assert [Path(path).read_bytes() for _ in range(2)] == [data] * 2
     assert list(temporary_files_here.iterdir()) == []
 
 
 def test_errors_about_the_paths_name_what_the_user_knows(temporary_files_here: Path) -> None:
-    with pytest.raises(UnreadableError, match=r"^<stdin>: is odd"), readable_path(io.BytesIO(b"x"), "<stdin>") as path:
+    with pytest.raises(UnreadableError, match=r"^stdin: is odd"), readable_path(io.BytesIO(b"x"), "stdin") as path:
         raise UnreadableError("is odd", path=path)
-    with pytest.raises(UnsupportedError, match=r"^<stdout>: is odd"), writable_path(".png", "<stdout>") as path:
+    with pytest.raises(UnsupportedError, match=r"^stdout: is odd"), writable_path(".png", "stdout") as path:
         raise UnsupportedError("is odd", path=path)
     with (
         pytest.raises(UnwritableError, match=rf"^{temporary_files_here}: the disk is full"),
-        writable_path(".png", "<stdout>") as path,
+        writable_path(".png", "stdout") as path,
     ):
         raise UnwritableError("the disk is full", path=path)
-    with pytest.raises(UnreadableError, match=r"^other\.png: is odd"), readable_path(io.BytesIO(b"x"), "<stdin>"):
+    with pytest.raises(UnreadableError, match=r"^other\.png: is odd"), readable_path(io.BytesIO(b"x"), "stdin"):
         raise UnreadableError("is odd", path="other.png")
     assert list(temporary_files_here.iterdir()) == []
 
@@ -367,6 +407,6 @@ def test_pipes_that_do_not_wait_are_waited_for() -> None:
 
     thread = threading.Thread(target=write_slowly)
     thread.start()
-    with open(reader, "rb") as stream, readable_path(stream, "<stdin>") as path:
+    with open(reader, "rb") as stream, readable_path(stream, "stdin") as path:
         assert Path(path).read_bytes() == b"some some some "
     thread.join()

@@ -20,6 +20,10 @@ _AXES = {"c": "channels", "z": "slices", "t": "frames"}
 _ORIGINS = {"xorigin": "column_start", "yorigin": "row_start"}
 _RANGE_LINES, _CALIBRATION_LINES = ("min", "max"), ("cf", "vunit", *(f"c{number}" for number in range(10)))
 
+# The same wherever the file keeps what they speak of, so that each is given once.
+_RANGES_LOST = "ImageJ's display ranges are not kept, since the samples mean something else now"
+_CALIBRATION_LOST = "ImageJ's calibration is not kept, since the samples mean something else now"
+
 _LABELS, _RANGES, _LUTS, _ROI, _OVERLAY = b"labl", b"rang", b"luts", b"roi ", b"over"
 _NAMES = {_LABELS: "labels", _RANGES: "display ranges", _LUTS: "colour tables"}
 
@@ -58,9 +62,9 @@ def updated_imagej(text: bytes, changes: StackChanges) -> Description:
             if key in values:
                 replaced[key] = repr(_number(values[key]) - getattr(changes.region, edge))
     kept = (_replaced_line(line, replaced) for line in lines)
-    notices = []
-    if any(value is None and key in values for key, value in replaced.items()):
-        notices.append("ImageJ's display range and calibration are not kept, since the samples mean something else now")
+    dropped = {key for key, value in replaced.items() if value is None and key in values}
+    notices = [_RANGES_LOST] if dropped.intersection(_RANGE_LINES) else []
+    notices += [_CALIBRATION_LOST] if dropped.intersection(_CALIBRATION_LINES) else []
     return Description("\n".join(line for line in kept if line is not None).encode("latin-1") + b"\0", notices)
 
 
@@ -135,18 +139,18 @@ def updated_metadata(
     blocks = _blocks(sizes, metadata, order)
     if blocks is None:
         return [], ["ImageJ's metadata are damaged, and not kept"]
-    kept, dropped = blocks, dict[str, None]()
+    kept, dropped, notices = blocks, dict[str, None](), []
     if changes.is_excerpt or changes.region is not None:
         kept = [block for block in kept if block.kind not in (_ROI, _OVERLAY)]
         if len(kept) < len(blocks):
             dropped["regions of interest and overlays"] = None
     if changes.is_rescaled and any(block.kind == _RANGES for block in kept):
         kept = [block for block in kept if block.kind != _RANGES]
-        dropped["display ranges"] = None
+        notices.append(_RANGES_LOST)
     if changes.is_excerpt:
         kept, lost = _of_pages(kept, description, changes.pages, order)
         dropped |= dict.fromkeys(lost)
-    notices = [f"ImageJ's {name} no longer fit the image, and are not kept" for name in dropped]
+    notices += [f"ImageJ's {name} no longer fit the image, and are not kept" for name in dropped]
     return (_tags(kept, order) if kept else []), notices
 
 

@@ -11,7 +11,7 @@ import weakref
 from pathlib import Path
 from typing import BinaryIO
 
-from blurfast.errors import BlurfastError, OutputExistsError, UnwritableError
+from blurfast.errors import MisplacedError, OutputExistsError, UnwritableError
 from blurfast.io.attributes import resemble
 from blurfast.io.leftovers import mark_in_use, remove_leftovers_once, unfinished_name
 from blurfast.io.renaming import rename_without_replacing
@@ -41,6 +41,8 @@ class AtomicFile:
     ------
     OutputExistsError
         If `path` exists and `overwrite` is false.
+    MisplacedError
+        If there is no such directory, or something else than a file at `path`.
     UnwritableError
         If no file can be made in the directory of `path`.
     """
@@ -60,11 +62,11 @@ class AtomicFile:
 
     def _refuse_other_kinds(self) -> None:
         if self._final.is_dir():
-            raise UnwritableError("is a directory", path=self.path, remedy="name a file")
+            raise MisplacedError("is a directory", path=self.path, remedy="name a file")
         if self._final.is_symlink():  # although all links have been followed
-            raise UnwritableError("is a symbolic link that leads in a circle", path=self.path, remedy="name a file")
+            raise MisplacedError("is a symbolic link that leads in a circle", path=self.path, remedy="name a file")
         if self._final.exists() and not self._final.is_file():
-            raise UnwritableError("is not a regular file", path=self.path, remedy="name a file")
+            raise MisplacedError("is not a regular file", path=self.path, remedy="name a file")
 
     def _create(self) -> None:
         # What replaces a private file must not be open to others while it grows.
@@ -148,19 +150,30 @@ def abandon_unfinished() -> None:
         _remove(temporary, creator)
 
 
-def unwritable(error: OSError, path: str | os.PathLike[str]) -> BlurfastError:
+_SPACE = "free some space or write elsewhere"
+_LIMIT = "raise the limit, as with 'ulimit -f', or write elsewhere"
+_NO_DIRECTORY = (MisplacedError, "its directory does not exist", "create the directory first")
+_NO_PERMISSION = (UnwritableError, "its directory is not writable", "write elsewhere")
+
+# By the number of an `OSError`: the kind of ours, what is wrong, and what to do.
+_REASONS: dict[int | None, tuple[type[UnwritableError], str, str]] = {
+    errno.ENOSPC: (UnwritableError, "the disk is full", _SPACE),
+    errno.EDQUOT: (UnwritableError, "the quota is used up", _SPACE),
+    errno.EFBIG: (UnwritableError, "grows beyond the largest file that is allowed", _LIMIT),
+    errno.ENOENT: _NO_DIRECTORY,
+    errno.ENOTDIR: _NO_DIRECTORY,
+    errno.ENAMETOOLONG: (MisplacedError, "its name is too long for the file system", "choose a shorter one"),
+    errno.EACCES: _NO_PERMISSION,
+    errno.EPERM: _NO_PERMISSION,
+    errno.EROFS: _NO_PERMISSION,
+}
+
+
+def unwritable(error: OSError, path: str | os.PathLike[str]) -> UnwritableError:
     """Return the error to raise for an `OSError` met while writing `path`."""
-    if error.errno == errno.ENOSPC:
-        return UnwritableError("the disk is full", path=path, remedy="free some space or write elsewhere")
-    if error.errno == errno.EDQUOT:
-        return UnwritableError("the quota is used up", path=path, remedy="free some space or write elsewhere")
-    if error.errno == errno.EFBIG:
-        fact = "grows beyond the largest file that is allowed"
-        return UnwritableError(fact, path=path, remedy="raise the limit, as with 'ulimit -f', or write elsewhere")
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return UnwritableError("its directory does not exist", path=path, remedy="create the directory first")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UnwritableError("its directory is not writable", path=path, remedy="write elsewhere")
+    if error.errno in _REASONS:
+        kind, fact, remedy = _REASONS[error.errno]
+        return kind(fact, path=path, remedy=remedy)
     return UnwritableError(f"cannot be written ({error.strerror or error})", path=path, remedy="write elsewhere")
 
 

@@ -47,7 +47,7 @@ def readable_path(stream: Stream, name: str) -> Iterator[str]:
     stream
         What to read.
     name
-        What errors call it, such as ``"<stdin>"``.
+        What errors call it, such as ``"stdin"``.
 
     Yields
     ------
@@ -64,7 +64,7 @@ def readable_path(stream: Stream, name: str) -> Iterator[str]:
     Examples
     --------
     >>> import io, pathlib
-    >>> with readable_path(io.BytesIO(b"an image"), "<stdin>") as path:
+    >>> with readable_path(io.BytesIO(b"an image"), "stdin") as path:
     ...     pathlib.Path(path).read_bytes()
     b'an image'
     """
@@ -83,7 +83,7 @@ def writable_path(suffix: str, name: str) -> Iterator[str]:
     suffix
         Of the path: it tells the image's format.
     name
-        What errors call the output, such as ``"<stdout>"``.
+        What errors call the output, such as ``"stdout"``.
 
     Yields
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -104,17 +104,15 @@ def open_sink(
     OutputExistsError, UnwritableError
         If the output cannot be created.
     """
+    _refuse_options(path, unsuitable_options(path, options))
     suffix = Path(path).suffix.lower()
-    chosen = {name for name, value in options.items() if _is_chosen(value)}
     if suffix in _TIFF_SUFFIXES:
         from blurfast.io.tiff_sink import TiffSink
         from blurfast.io.tiff_source import TiffSource
 
-        _refuse_options(path, suffix, "PNG", PNG_KEYWORDS & chosen)
         tiff: dict[str, Any] = {name: value for name, value in options.items() if name in TIFF_KEYWORDS}
         like = source if isinstance(source, TiffSource) else None
         return TiffSink(path, images, like=like, metadata=source.metadata, edits=edits, overwrite=overwrite, **tiff)
-    _refuse_options(path, suffix, "TIFF", TIFF_KEYWORDS & chosen)
     _refuse_colour_model(path, suffix, source)
     if suffix == ".png":
         from blurfast.io.png_sink import PngSink
@@ -122,7 +120,6 @@ def open_sink(
 
         model, level = source if isinstance(source, PngSource) else None, options.get("png_level")
         return PngSink(path, images, like=model, metadata=source.metadata, level=level, overwrite=overwrite)
-    _refuse_options(path, suffix, "PNG", PNG_KEYWORDS & chosen)
     if suffix in _PILLOW_SUFFIXES:
         from blurfast.io.pillow import PillowSink
 
@@ -133,15 +130,37 @@ def open_sink(
     )
 
 
+def unsuitable_options(path: str | os.PathLike[str], options: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of options that ask for what outputs of another format have than the one at `path`.
+
+    Parameters
+    ----------
+    path
+        The output, whose suffix names the format.
+    options
+        `OutputKeywords`, and any others, which suit every output.
+
+    Examples
+    --------
+    >>> sorted(unsuitable_options("out.png", {"compression": "zstd", "tile": None, "png_level": 0, "dtype": "uint8"}))
+    ['compression']
+    """
+    suffix = Path(path).suffix.lower()
+    suitable = TIFF_KEYWORDS if suffix in _TIFF_SUFFIXES else PNG_KEYWORDS if suffix == ".png" else frozenset()
+    return frozenset(name for name in (TIFF_KEYWORDS | PNG_KEYWORDS) - suitable if _is_chosen(options.get(name)))
+
+
 def _is_chosen(value: object) -> bool:
     """Return whether the value of an option asks for anything: a level of 0 does, a flag that is not set does not."""
     return value is not None and value is not False and value != "auto"
 
 
-def _refuse_options(path: str | os.PathLike[str], suffix: str, format_name: str, names: Iterable[str]) -> None:
+def _refuse_options(path: str | os.PathLike[str], names: Iterable[str]) -> None:
     """Refuse options that are for files of one format, where the output is of another."""
     for name in sorted(names):
-        fact = f"--{name.replace('_', '-')} is for {format_name} outputs, not for {suffix or 'a name without a suffix'}"
+        format_name = "PNG" if name in PNG_KEYWORDS else "TIFF"
+        suffix = Path(path).suffix.lower() or "a name without a suffix"
+        fact = f"--{name.replace('_', '-')} is for {format_name} outputs, not for {suffix}"
         raise UnsupportedError(fact, path=path, remedy="leave it out")
 
 
@@ -155,7 +174,7 @@ def _first_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe waits for someone to write into it
-            fact, remedy = "is a pipe or a device, not a file", "redirect it to standard input, and name IN '-'"
+            fact, remedy = "is a pipe or a device, not a file", "redirect it to stdin, and name IN '-'"
             raise UnreadableError(fact, path=path, remedy=remedy)
         with open(path, "rb") as file:
             start = file.read(16)
