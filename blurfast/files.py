@@ -32,8 +32,9 @@ from blurfast.transforms import PlanningEffort
 Alpha = Literal["weighted", "independent"]
 ALPHA_RULES: tuple[Alpha, ...] = get_args(Alpha)
 
-# What loading a kernel adds to a process that has not loaded one yet.
+# What importing llvmlite and loading a kernel add to a process, and what one with kernels keeps resident at least.
 _KERNEL_LOADER_BYTES = 54 * MEGABYTE
+_LEAST_LOADED_BYTES = 94 * MEGABYTE
 _LOADED_BY_RUNS = ("blurfast.cpu.objects", "blurfast.io.pillow", "blurfast.io.png", "blurfast.io.tiff_sink")
 
 _Path = str | os.PathLike[str]
@@ -347,7 +348,8 @@ def _plan_images(
     options: dict[str, Any],
 ) -> list[Plan]:
     if process_memory is None:
-        process_memory = resident_memory() + (0 if "llvmlite" in sys.modules else _KERNEL_LOADER_BYTES)
+        to_load = 0 if "llvmlite" in sys.modules else _KERNEL_LOADER_BYTES
+        process_memory = max(resident_memory() + to_load, _LEAST_LOADED_BYTES)
     options = {**options, "image_count": len(images), "path": os.fspath(path)}
 
     @functools.cache  # stacks have thousands of images of one kind
