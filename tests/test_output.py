@@ -11,7 +11,9 @@ import pytest
 
 from blurfast.errors import MisplacedError, OutputExistsError, UnwritableError
 from blurfast.io import output as output_module
+from blurfast.io import writeback
 from blurfast.io.output import AtomicFile, abandon_unfinished, unwritable
+from blurfast.io.writeback import begin_storing
 
 
 def names(folder):
@@ -27,6 +29,29 @@ def test_nothing_is_seen_before_commit(tmp_path):
     assert (tmp_path / "a.tif").read_bytes() == b"half and half"
     output.abort()
     assert names(tmp_path) == ["a.tif"]
+
+
+def test_what_is_written_is_stored_while_the_file_grows(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(output_module, "begin_storing", lambda *part: asked.append(part[1:]) or begin_storing(*part))
+    output = AtomicFile(tmp_path / "a.tif")
+    pieces = [bytes([number]) * (3 << 20) for number in range(7)]
+    for piece in pieces:
+        output.write(piece)
+    output.commit()
+    assert asked == [(0, 9 << 20), (9 << 20, 18 << 20)]
+    assert (tmp_path / "a.tif").read_bytes() == b"".join(pieces)
+
+
+def test_nothing_is_stored_early_on_other_systems(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "another")
+    writeback._sync_file_range.cache_clear()
+    try:
+        assert writeback._sync_file_range() is None
+        with open(tmp_path / "a.tif", "wb") as file:
+            begin_storing(file.fileno(), 0, 1)
+    finally:
+        writeback._sync_file_range.cache_clear()
 
 
 def test_abort_leaves_nothing(tmp_path):

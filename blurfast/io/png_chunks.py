@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -218,7 +218,14 @@ def damaged(fact: str, path: Path) -> UnreadableError:
     return UnreadableError(fact, path=path, remedy="get an intact copy")
 
 
-def write_chunk(file: BinaryIO, chunk_type: bytes, *parts: bytes) -> None:
+class Writable(Protocol):
+    """What bytes can be written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Write what comes next."""
+
+
+def write_chunk(file: Writable, chunk_type: bytes, *parts: bytes) -> None:
     """Write one chunk, whose data are the parts joined."""
     file.write(_CHUNK_START.pack(sum(map(len, parts)), chunk_type))
     checksum = zlib.crc32(chunk_type)

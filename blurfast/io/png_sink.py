@@ -118,8 +118,7 @@ class PngSink:
         start = b"" if self._bytes_appended else _ZLIB_START
         self._adler = adler32_combine(self._adler, segment.adler, segment.length)
         self._bytes_appended += segment.length
-        with self._output.translated_errors():
-            write_chunk(self._output.file, b"IDAT", start, segment.data)
+        write_chunk(self._output, b"IDAT", start, segment.data)
 
     def commit(self) -> None:
         """Finish the file and move it to its place."""
@@ -127,9 +126,8 @@ class PngSink:
         if self._bytes_appended != expected:
             rows = self._bytes_appended // self._scanline_bytes
             raise ValueError(f"{rows} of {self._header.height} rows were appended")
-        with self._output.translated_errors():
-            write_chunk(self._output.file, b"IDAT", _EMPTY_FINAL_BLOCK, self._adler.to_bytes(4, "big"))
-            write_chunk(self._output.file, b"IEND")
+        write_chunk(self._output, b"IDAT", _EMPTY_FINAL_BLOCK, self._adler.to_bytes(4, "big"))
+        write_chunk(self._output, b"IEND")
         self._output.commit()
 
     def abort(self) -> None:
@@ -137,11 +135,10 @@ class PngSink:
         self._output.abort()
 
     def _write_start(self, chunks: Sequence[Chunk]) -> None:
-        with self._output.translated_errors():
-            self._output.file.write(SIGNATURE)
-            write_chunk(self._output.file, b"IHDR", self._header.pack())
-            for chunk in chunks:
-                write_chunk(self._output.file, chunk.type, chunk.data)
+        self._output.write(SIGNATURE)
+        write_chunk(self._output, b"IHDR", self._header.pack())
+        for chunk in chunks:
+            write_chunk(self._output, chunk.type, chunk.data)
 
 
 def adler32_combine(first: int, second: int, second_length: int) -> int:

@@ -226,8 +226,7 @@ class TiffSink:
         if not self.byte_layout.big and self._position + len(data) > CLASSIC_LIMIT:
             fact = "the output grows beyond the 4 GiB of a classic TIFF file"
             raise UnwritableError(fact, path=self.path, remedy="use --bigtiff yes")
-        with self._output.translated_errors():
-            self._output.file.write(data)
+        self._output.write(data)
         self._position += len(data)
 
     def abort(self) -> None:
