@@ -18,6 +18,7 @@ from cuda.pathfinder import DynamicLibNotFoundError
 from numba import cuda
 from numba.cuda import types
 
+from blurfast import kernel_cache
 from blurfast.cuda import compiler, programs
 from blurfast.cuda.catalogue import Kernel
 from blurfast.cuda.device import DeviceError
@@ -167,8 +168,8 @@ def test_entries_for_other_gpus_are_not_taken(tmp_path):
 @pytest.mark.parametrize("package", ["numba", "numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink"])
 def test_entries_of_other_compilers_are_not_taken(tmp_path, monkeypatch, package):
     cache = programs.cache(AMPERE, tmp_path)
-    version = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.1" if name == package else version(name))
+    version = kernel_cache._version
+    monkeypatch.setattr(kernel_cache, "_version", lambda name: "0.1" if name == package else version(name))
     programs._fingerprint.cache_clear()
     try:
         assert programs.cache(AMPERE, tmp_path).fingerprint != cache.fingerprint

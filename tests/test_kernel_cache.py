@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 import sys
@@ -41,6 +42,15 @@ DAMAGES = {
     "empty": lambda data: data[:0],
     "foreign": lambda data: b"\x7fELF" + data[4:],
 }
+
+
+@pytest.mark.parametrize("package", ["numba", "llvmlite", "click"])
+def test_versions_are_those_of_the_metadata(package):
+    assert kernel_cache._version(package) == importlib.metadata.version(package)
+
+
+def test_versions_of_what_is_not_installed():
+    assert kernel_cache._version("no-such-package") == "is not installed"
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))

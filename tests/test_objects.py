@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import llvmlite.binding as llvm
+import numpy as np
 import pytest
+import tifffile
 
 from blurfast.cpu import objects
 from blurfast.cpu.catalogue import Kernel
@@ -180,3 +182,21 @@ def test_importing_blurfast_imports_nothing_heavy(tmp_path):
         "print(sorted({'numba', 'llvmlite', 'scipy', 'tifffile', 'PIL', 'click'} & set(sys.modules)))"
     )
     assert python(code, tmp_path).stdout.splitlines() == ["[]", "[]"]
+
+
+_RUN = """
+import atexit, gc, sys
+atexit.register(lambda: print("left at exit:", len(gc.get_objects()) // 1000))  # handlers run in reverse order
+from blurfast_cli.main import main
+assert main(sys.argv[1:]) == 0
+print("frozen:", gc.get_freeze_count() > 10_000, "collecting:", gc.isenabled())
+print(sorted({"numba", "numpy.ma", "psutil", "importlib.metadata", "scipy"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere psutil tells how much memory there is")
+def test_a_run_imports_no_more_than_it_must_and_is_searched_for_no_garbage(tmp_path):
+    tifffile.imwrite(tmp_path / "in.tif", np.zeros((30, 40), np.uint8))
+    arguments = ["gaussian", str(tmp_path / "in.tif"), str(tmp_path / "out.tif"), "--sigma", "1", "--quiet"]
+    done = subprocess.run([sys.executable, "-c", _RUN, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["frozen: True collecting: True", "[]", "left at exit: 0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import numpy as np
 import psutil
@@ -11,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blurfast import resources
-from blurfast.resources import Resources, format_memory, parse_memory, peak_memory, resident_memory, thread_count
+from blurfast.resources import (
+    Resources,
+    available_memory,
+    format_memory,
+    parse_memory,
+    peak_memory,
+    resident_memory,
+    thread_count,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +77,18 @@ def test_wrong_threads(threads, error):
 
 
 def test_defaults(monkeypatch):
-    class Memory:
-        available = 8_000_000_000
-
-    monkeypatch.setattr(resources.psutil, "virtual_memory", lambda: Memory)
+    monkeypatch.setattr(resources, "available_memory", lambda: 8_000_000_000)
     assert Resources.choose() == Resources(thread_count(None), 2_000_000_000)
     assert Resources.choose(2, "1GB") == Resources(2, 10**9)
-    Memory.available = 1
+    monkeypatch.setattr(resources, "available_memory", lambda: 1)
     assert Resources.choose().max_memory == 256_000_000
+
+
+@pytest.mark.parametrize("platform", [sys.platform, "another"])
+def test_memory_is_that_of_psutil(monkeypatch, platform):
+    monkeypatch.setattr(sys, "platform", platform)
+    assert available_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    assert resident_memory() == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
 
 
 def test_memory_of_this_process():

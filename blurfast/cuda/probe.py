@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import importlib.metadata
 import os
 import sys
 import threading
@@ -211,6 +210,8 @@ def check_packages(version: tuple[int, int]) -> None:
 
 
 def _installed_version(package: str) -> str:
+    import importlib.metadata  # takes 10 ms
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
