@@ -193,18 +193,23 @@ def run(case: Case, source: Path) -> Outcome:
 
 
 def _probe(case: Case, source: Path, limit: str | None) -> dict[str, Any]:
-    order = {
-        "source": str(source),
-        "target": str(source.with_name(f"out{source.suffix}")),
-        "max_memory": limit,
-        "threads": case.threads,
-        "method": "auto",
-        **FILTERS[case.filter],
-    }
-    command = [sys.executable, "-m", "benchmarks.memory_probe", json.dumps(order)]
+    target = source.with_name(f"out{source.suffix}")
+    return probe(source, target, max_memory=limit, threads=case.threads, **FILTERS[case.filter])
+
+
+def probe(source: Path, target: Path, **order: Any) -> dict[str, Any]:
+    """Filter a file in a process of its own, and return what `benchmarks.memory_probe` tells.
+
+    Raises
+    ------
+    RuntimeError
+        If that fails.
+    """
+    told = json.dumps({"source": str(source), "target": str(target), **order})
+    command = [sys.executable, "-m", "benchmarks.memory_probe", told]
     finished = subprocess.run(command, cwd=Path(__file__).parents[1], check=False, capture_output=True, text=True)
     if finished.returncode != 0:
-        raise RuntimeError(f"{case} failed:\n{finished.stderr}")
+        raise RuntimeError(f"{told} failed:\n{finished.stderr}")
     facts: dict[str, Any] = json.loads(finished.stdout)
     return facts
 

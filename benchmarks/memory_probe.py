@@ -16,17 +16,10 @@ from blurfast.resources import peak_memory
 
 def main(order: dict[str, Any]) -> dict[str, Any]:
     """Filter as ordered; return the predicted and the measured peak, or what the refusal says would suffice."""
-    filter: Filter = Convolution(order["kernel"]) if "kernel" in order else Gaussian(order["sigma"])
+    source, target = order.pop("source"), order.pop("target")
+    filter: Filter = Convolution(order.pop("kernel")) if "kernel" in order else Gaussian(order.pop("sigma"))
     try:
-        report = filter_file(
-            order["source"],
-            order["target"],
-            filter,
-            max_memory=order["max_memory"],
-            threads=order["threads"],
-            method=order["method"],
-            overwrite=True,
-        )
+        report = filter_file(source, target, filter, overwrite=True, **order)
     except MemoryBudgetError as error:
         return {"remedy": error.remedy, "measured": peak_memory()}
     plan = max(report.plans, key=lambda plan: plan.predicted_memory)

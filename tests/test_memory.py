@@ -62,6 +62,17 @@ def test_predictions_hold(images, case):
     assert outcome.holds, memory.line(case, outcome)
 
 
+@pytest.mark.parametrize(
+    "compression", ["lzw", "deflate:12", "zstd:9", "zstd:19", "lzma", "webp", "webp:80", "jpeg2000", "jpegxl"]
+)
+def test_what_codecs_need_is_predicted(images, tmp_path, compression):
+    source = images("RGB", "tiles 256")
+    storage = {"compression": compression, "tile": "512x512", "region": "0,0,3000,3000"}
+    facts = memory.probe(source, tmp_path / "out.tif", sigma=1.0, threads=2, max_memory="1GB", **storage)
+    outcome = Outcome(facts["predicted"], facts["measured"], facts["limit"], "")
+    assert outcome.holds, (outcome, facts["memory"])
+
+
 def test_the_command_line_keeps_a_small_limit(images, tmp_path):
     weights = tmp_path / "weights.npy"
     np.save(weights, np.random.default_rng(0).random((31, 31)))

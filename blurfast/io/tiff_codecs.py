@@ -27,10 +27,11 @@ class Scratch(NamedTuple):
 
     base: int
     per_byte: float
+    most: int = 2**62
 
     def bytes_for(self, pixel_bytes: int) -> int:
         """Return the memory for so many bytes of pixels."""
-        return self.base + math.ceil(self.per_byte * pixel_bytes)
+        return min(self.most, self.base + math.ceil(self.per_byte * pixel_bytes))
 
 
 class Codec(NamedTuple):
@@ -52,8 +53,11 @@ class Codec(NamedTuple):
         What it takes; empty where it takes any.
     greatest_side
         Of a segment.
-    encoding, decoding
-        The memory that it needs, measured with tiles of 256 to 2048 rows and columns of noisy RGB pixels.
+    encoding
+        The memory that it needs at a level. This and the next were measured with tiles of 256 to 2048 rows and columns
+        of noisy RGB pixels.
+    decoding
+        The memory that it needs to read what it has written.
     """
 
     tag: int
@@ -64,7 +68,7 @@ class Codec(NamedTuple):
     dtypes: frozenset[str] = frozenset()
     channels: frozenset[int] = frozenset()
     greatest_side: int = 2**31
-    encoding: Scratch = Scratch(0, 1)
+    encoding: Callable[[int | None], Scratch] = lambda _level: Scratch(0, 1)
     decoding: Scratch = Scratch(0, 0)
 
 
@@ -100,19 +104,41 @@ def _jpeg(pixels: Pixels, level: int | None, **colours: Any) -> Encoded:
     return imagecodecs.jpeg_encode(pixels, level or JPEG_QUALITY, **colours)
 
 
+def _deflate_scratch(level: int | None) -> Scratch:
+    return Scratch(0, 1) if level is None or level < 10 else Scratch(3 * MEGABYTE, 2)
+
+
+# The sizes to which zstd's tables grow, up to a level.
+_ZSTD_TABLES = {9: 13 * MEGABYTE, 12: 43 * MEGABYTE, 15: 68 * MEGABYTE, 19: 86 * MEGABYTE, 22: 700 * MEGABYTE}
+
+
+def _zstd_scratch(level: int | None) -> Scratch:
+    if level is None or level < 6:
+        return Scratch(MEGABYTE, 1)
+    return Scratch(0, 22, next(most for last, most in _ZSTD_TABLES.items() if level <= last))
+
+
+def _lzma_scratch(level: int | None) -> Scratch:
+    return Scratch(16 * MEGABYTE, 12) if level is None or level < 7 else Scratch(26 * MEGABYTE, 21)
+
+
+def _webp_scratch(level: int | None) -> Scratch:
+    return Scratch(11 * MEGABYTE, 12) if level is None else Scratch(0, 1)
+
+
 _BYTE = frozenset({"uint8"})
 _BYTE_AND_WORD = frozenset({"uint8", "uint16"})
 CODECS = {
-    "none": Codec(1, _stored, encoding=Scratch(0, 0)),
-    "lzw": Codec(5, _lzw, has_predictor=True, encoding=Scratch(0, 2)),
-    "deflate": Codec(8, _deflate, (0, 12), has_predictor=True),
-    "zstd": Codec(50000, imagecodecs.zstd_encode, (1, 22), has_predictor=True, encoding=Scratch(MEGABYTE, 1)),
+    "none": Codec(1, _stored, encoding=lambda _level: Scratch(0, 0)),
+    "lzw": Codec(5, _lzw, has_predictor=True, encoding=lambda _level: Scratch(0, 2)),
+    "deflate": Codec(8, _deflate, (0, 12), has_predictor=True, encoding=_deflate_scratch),
+    "zstd": Codec(50000, imagecodecs.zstd_encode, (1, 22), has_predictor=True, encoding=_zstd_scratch),
     "lzma": Codec(
         34925,
         imagecodecs.lzma_encode,
         (0, 9),
         has_predictor=True,
-        encoding=Scratch(16 * MEGABYTE, 12),
+        encoding=_lzma_scratch,
         decoding=Scratch(0, 1),
     ),
     "packbits": Codec(32773, _packbits),
@@ -126,11 +152,18 @@ CODECS = {
         _BYTE,
         frozenset({3, 4}),
         16383,
-        encoding=Scratch(11 * MEGABYTE, 12),
+        encoding=_webp_scratch,
         decoding=Scratch(0, 1.6),
     ),
     "jpeg2000": Codec(
-        34712, _jpeg2000, (1, 1000), False, True, _BYTE_AND_WORD, encoding=Scratch(0, 9), decoding=Scratch(0, 5.5)
+        34712,
+        _jpeg2000,
+        (1, 1000),
+        False,
+        True,
+        _BYTE_AND_WORD,
+        encoding=lambda _level: Scratch(0, 9),
+        decoding=Scratch(0, 5.5),
     ),
     "jpegxl": Codec(
         50002,
@@ -139,7 +172,7 @@ CODECS = {
         False,
         True,
         _BYTE_AND_WORD,
-        encoding=Scratch(MEGABYTE, 18.2),
+        encoding=lambda _level: Scratch(3 * MEGABYTE, 18.2),
         decoding=Scratch(3 * MEGABYTE, 1),
     ),
 }

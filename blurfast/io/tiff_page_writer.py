@@ -102,7 +102,7 @@ class PageWriter:
         layout = self.layout
         copies = (layout.tile is not None) + (layout.predictor != 1) + self._is_swapped
         is_returned = layout.compression == NO_COMPRESSION  # the last copy
-        scratch = self._codec.encoding.bytes_for(layout.segment_bytes)
+        scratch = self._codec.encoding(self._compression_level).bytes_for(layout.segment_bytes)
         return (min(copies, 2) - (is_returned and copies > 0)) * layout.segment_bytes + scratch
 
     @property
