@@ -20,7 +20,7 @@ from blurfast.resources import Resources
 from blurfast_cli import options
 from blurfast_cli.console import Console
 from blurfast_cli.filtering import BatchRules, Order, explain_files, filter_files
-from blurfast_cli.pairing import make_directory, pair_files, refuse_collisions, stray_output
+from blurfast_cli.pairing import make_directory, pair_files, refuse_collisions, renaming_notes, stray_output
 from blurfast_cli.storage import refuse_useless
 from blurfast_cli.streams import refuse_misuse
 
@@ -76,6 +76,8 @@ def filter_command(
             refuse_collisions(jobs, overwrite=overwrite, manifest=rules.manifest)
             if out_dir is not None:
                 make_directory(out_dir)
+                for note in renaming_notes(jobs):
+                    console.message(f"note: {note}")
             status = filter_files(jobs, Order(filter, values, limits, backends), rules, console, as_json=as_json)
         click.get_current_context().exit(status)
 

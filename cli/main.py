@@ -70,7 +70,7 @@ class _Program(click.Group):
       4    not supported
       5    out of memory or disk, or OUT may not be written
       70   internal error
-      130  interrupted
+      130  interrupted (by SIGTERM: 143)
       141  nobody reads the output any more""",
 )
 @click.version_option(__version__, prog_name="blurfast", message="%(prog)s %(version)s")

@@ -267,7 +267,8 @@ OUT_DIR = Option(
     group=Group.OUTPUT,
     type=click.Path(),
     metavar="DIR",
-    help="Write each output here, under its input's name; all paths are inputs then. Created if missing.",
+    help="Write each output here, under its input's name; all paths are inputs then. Created if missing. TIFF files "
+    "with a suffix that no output has, such as .ndpi, become .tif.",
 )
 OVERWRITE = Option(
     "--overwrite",
@@ -322,7 +323,8 @@ BIGTIFF = Option(
     type=click.Choice(BIGTIFF_RULES),
     default="auto",
     show_default=True,
-    help="Whether TIFF outputs are BigTIFFs; auto: where the input is one, or the output may need it.",
+    help="Whether TIFF outputs are BigTIFFs; auto: where the input is one, the output may need it, or is named .btf, "
+    ".tf2 or .tf8.",
 )
 PYRAMID = Option(
     "--pyramid/--no-pyramid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import unicodedata
@@ -11,9 +12,11 @@ from typing import NoReturn
 
 import click
 
-from blurfast.errors import MisplacedError
+from blurfast.errors import MisplacedError, UnreadableError
 from blurfast.io.output import unwritable
+from blurfast.io.registry import is_output_name, recognized_format
 from blurfast_cli.batch import STREAM, Job, label_jobs
+from blurfast_cli.streams import SUFFIXES
 
 
 def pair_files(paths: Sequence[str], out_dir: str | None, *, need_output: bool = True) -> list[Job]:
@@ -34,11 +37,31 @@ def pair_files(paths: Sequence[str], out_dir: str | None, *, need_output: bool =
             _refuse(
                 "with --out-dir, '-' is an input, stdin, which gives no name for its output; give IN and OUT instead"
             )
-        return label_jobs([Job(path, os.path.join(out_dir, Path(path).name)) for path in paths])
+        return label_jobs([Job(path, os.path.join(out_dir, _output_name(path))) for path in paths])
     if need_output:
         missing = "OUT is missing" if len(paths) == 1 else "several inputs need --out-dir"
         _refuse(f"{missing}; give IN and OUT, or inputs and --out-dir")
     return inputs
+
+
+def _output_name(path: str) -> str:
+    """Return what the output of an input is called: its name, with a suffix of its format if no output has its own."""
+    if not is_output_name(path):
+        with contextlib.suppress(UnreadableError):  # whoever reads it tells why
+            recognized = recognized_format(path)
+            if recognized is not None:
+                return Path(path).with_suffix(SUFFIXES[recognized]).name
+    return Path(path).name
+
+
+def renaming_notes(jobs: Sequence[Job]) -> list[str]:
+    """Return what to say of outputs in a directory that have another suffix than their inputs."""
+    suffixes = {(Path(job.source).suffix.lower(), Path(job.target).suffix) for job in jobs if job.target is not None}
+    return [
+        f"outputs of {f'{before} files' if before else 'files without a suffix'} are named {after}"
+        for before, after in sorted(suffixes)
+        if before != after.lower()
+    ]
 
 
 def stray_output(paths: Sequence[str], out_dir: str | None) -> str | None:

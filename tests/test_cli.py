@@ -86,6 +86,24 @@ def test_suffix_names_the_format(image: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), blurred(image, 1))
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "is_big"),
+    [
+        ("out.ome.tf2", (), True),
+        ("out.TF8", (), True),
+        ("out.btf", ("--bigtiff", "auto"), True),
+        ("out.btf", ("--bigtiff", "no"), False),
+        ("out.svs", (), False),
+    ],
+)
+def test_suffix_tells_whether_the_output_is_a_bigtiff(
+    image: Path, tmp_path: Path, name: str, options: tuple[str, ...], *, is_big: bool
+) -> None:
+    assert run("gaussian", image, tmp_path / name, "--sigma", "2", *options).status == 0
+    with tifffile.TiffFile(tmp_path / name) as tiff:
+        assert tiff.is_bigtiff == is_big
+
+
 def test_success_prints_a_summary_and_nothing_on_stdout(image: Path, tmp_path: Path) -> None:
     done = run("gaussian", image, tmp_path / "out.tif", "--sigma", "1")
     assert done.stdout == ""

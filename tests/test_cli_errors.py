@@ -186,9 +186,25 @@ def test_unreadable_input(tmp_path: Path, content: bytes, arguments: list[str]) 
     assert single_line(done.stderr).startswith("blurfast: error: bad.tif: ")
 
 
-def test_unsupported_output(image: Path, tmp_path: Path) -> None:
-    done = run("gaussian", image, tmp_path / "out.xyz", "--sigma", "1")
-    assert_refused(done, 4, "no format is known for the suffix '.xyz'")
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [
+        ("out.xyz", "no output has the suffix '.xyz'; give an output named .tif, .tiff, .png, "),
+        ("out.ndpi", "no output has the suffix '.ndpi'; give an output named .tif, "),
+        ("out", "has no suffix, which would name its format; give an output named .tif, "),
+    ],
+)
+def test_unsupported_output(image: Path, tmp_path: Path, name: str, fact: str) -> None:
+    assert_refused(run("gaussian", image, tmp_path / name, "--sigma", "1"), 4, f"{tmp_path / name}: {fact}")
+
+
+@pytest.mark.parametrize("name", ["folder", f"new{os.sep}"])
+def test_an_output_that_is_a_directory(image: Path, tmp_path: Path, name: str) -> None:
+    """As cp and mv would take it, and the user may expect."""
+    (tmp_path / "folder").mkdir()
+    target = os.path.join(tmp_path, name)
+    done = run("gaussian", image, target, "--sigma", "1")
+    assert_refused(done, 2, f"{target}: is a directory; name a file in it, or give it as --out-dir")
 
 
 def test_unsupported_pixels(tmp_path: Path) -> None:

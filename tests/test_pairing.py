@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from blurfast_cli import pairing
 from tests.batches import SIGMA, assert_blurred, blur, posix_only, write_images
-from tests.cli_runs import Run, assert_refused, run, write_tiff
+from tests.cli_runs import Run, assert_refused, noise, run, write_tiff
 
 
 @pytest.fixture
@@ -69,6 +70,53 @@ def test_whether_a_file_system_ignores_case_is_found_out(tmp_path: Path) -> None
 def test_the_same_input_twice(images: list[Path], tmp_path: Path) -> None:
     same = tmp_path / "." / ".." / tmp_path.name / "a.tif"
     assert_nothing_written(blur(images[0], same, out=tmp_path / "out"), "would both become", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.ndpi", "a.NDPI", "a.scn", "a.bif", "a.lsm", "a.stk", "a"])
+def test_outputs_are_not_called_what_they_are_not(tmp_path: Path, name: str) -> None:
+    """A filtered slide of Hamamatsu, say, is a TIFF file like others, which cannot be read under its old name."""
+    image = write_tiff(tmp_path / "plain.tif").rename(tmp_path / name)
+    (job,) = pairing.pair_files([str(image)], "out")
+    assert job.target == os.path.join("out", "a.tif")
+    kind = f"{image.suffix.lower()} files" if image.suffix else "files without a suffix"
+    assert pairing.renaming_notes([job]) == [f"outputs of {kind} are named .tif"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.svs", "a.SVS", "a.qptiff", "a.ome.tif", "a.geotiff", "a.ome.tf2", "a.tf8", "a.btf", "a.png", "a.jpg"]
+)
+def test_other_outputs_are_called_what_their_inputs_are(tmp_path: Path, name: str) -> None:
+    image = write_tiff(tmp_path / "plain.tif").rename(tmp_path / name)
+    (job,) = pairing.pair_files([str(image)], "out")
+    assert job.target == os.path.join("out", name)
+    assert pairing.renaming_notes([job]) == []
+
+
+def test_png_files_without_a_suffix(tmp_path: Path) -> None:
+    Image.fromarray(noise((30, 40))).save(tmp_path / "a", format="png")
+    done = blur(tmp_path / "a", out=tmp_path / "out", options=(*SIGMA, "--png-level", "0"))
+    assert (done.status, os.listdir(tmp_path / "out")) == (0, ["a.png"])
+
+
+def test_batches_with_suffixes_that_no_output_has(tmp_path: Path) -> None:
+    inputs = [write_tiff(tmp_path / "a.tif").rename(tmp_path / f"{name}.lsm") for name in "bcd"]
+    (tmp_path / "e.xml").write_text("<no image/>")
+    done = blur(*inputs, tmp_path / "e.xml", tmp_path / "f.lsm", out=tmp_path / "out")
+    assert (done.status, done.stderr.splitlines()[0]) == (1, "note: outputs of .lsm files are named .tif")
+    assert "f.lsm: no such file" in done.stderr
+    assert "5 files: 3 done, 2 failed" in done.stderr
+    assert sorted(os.listdir(tmp_path / "out")) == ["b.tif", "c.tif", "d.tif"]
+    assert_blurred(inputs[0], tmp_path / "out" / "b.tif")
+    assert "3 skipped" in blur(*inputs, out=tmp_path / "out", options=(*SIGMA, "--skip-existing")).stderr
+    assert "named" not in blur(*inputs, out=tmp_path / "out", options=(*SIGMA, "--overwrite", "--quiet")).stderr
+
+
+def test_names_that_collide_once_the_suffix_is_another(images: list[Path], tmp_path: Path) -> None:
+    other = write_tiff(tmp_path / "other.tif").rename(tmp_path / "a.scn")
+    fact = f"{images[0]} and {other} would both become {tmp_path / 'out' / 'a.tif'}"
+    assert_nothing_written(blur(images[0], other, out=tmp_path / "out"), fact, tmp_path)
+    fact = f"the output of {other} would replace the input {images[0]}"
+    assert_refused(blur(other, images[0], out=tmp_path, options=(*SIGMA, "--overwrite")), 2, fact)
 
 
 @posix_only

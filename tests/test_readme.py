@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
+import click
 import numpy as np
-import pytest
 import tifffile
 
 from benchmarks import readme
 from blurfast.bench.report import load_report
+from blurfast.io.registry import is_output_name
+from blurfast_cli.main import blurfast
 
 TEXT = (readme.ROOT / "README.md").read_text()
 
@@ -52,9 +55,19 @@ def test_python_examples_run(tmp_path):
     assert (tmp_path / "out.tif").exists()
 
 
-@pytest.mark.parametrize("option", ["--explain", "--max-memory", "--out-dir", "--alpha", "--mode", "--sigma"])
-def test_options_of_the_examples_exist(option):
-    from blurfast_cli.filters import gaussian
+def test_command_lines_are_understood():
+    """Up to what they would do: there are such commands, options and values."""
+    lines = re.findall(r"^    blurfast (.+)$", TEXT, re.MULTILINE)
+    assert len(lines) >= 20
+    for line in lines:
+        name, *arguments = shlex.split(line.partition("<")[0])
+        command = blurfast.get_command(click.Context(blurfast), name)
+        assert command is not None, line
+        command.make_context(name, arguments)
 
-    assert option in TEXT
-    assert option in {name for parameter in gaussian.params for name in parameter.opts}
+
+def test_suffixes_are_those_of_outputs():
+    sentence = re.search(r"The suffix of OUT names its format: (.*?)\. With", TEXT, re.DOTALL)
+    suffixes = re.findall(r"\.\w+", sentence.group(1))
+    assert len(suffixes) >= 10
+    assert [suffix for suffix in suffixes if not is_output_name(f"image{suffix}")] == []

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from blurfast import Gaussian, filter_file, gaussian
 from blurfast.errors import UnsupportedError
+from tests.batches import SIGMA, blur, statuses
 from tests.pyramid_checks import assert_halves, halved, noise, read_chain
 
 BLUR = Gaussian(1)
@@ -129,6 +130,25 @@ def test_the_result_of_a_slide_is_taken_for_one_again(path: Path) -> None:
     levels = read_chain(path.with_name("twice.tif"))
     assert len(levels) == 5
     assert_halves(levels[0], levels[2])
+
+
+def test_batches_of_slides_keep_their_names(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.svs", tmp_path / "B.SVS", tmp_path / "a.tif"]
+    for path in paths:
+        write_aperio(path, "jpeg")
+    log, options = tmp_path / "log.jsonl", ("--compression", "deflate")
+    done = blur(*paths, out=tmp_path / "out", options=(*SIGMA, *options, "--skip-existing", "--manifest", log))
+    assert done.status == 0, done.stderr
+    assert "named" not in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["B.SVS", "a.svs", "a.tif"]
+    for path in paths:
+        with tifffile.TiffFile(tmp_path / "out" / path.name) as tiff:
+            assert tiff.is_svs
+            assert tiff.pages.first.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+            assert [series.name for series in tiff.series] == ["Baseline", "Thumbnail"]
+    (tmp_path / "out" / "a.svs").unlink()
+    done = blur(*paths, out=tmp_path / "out", options=(*SIGMA, *options, "--skip-existing", "--manifest", log))
+    assert (done.status, statuses(log)) == (0, ["done"] * 4 + ["skipped"] * 2)
 
 
 def test_labels_can_be_selected(path: Path) -> None:

@@ -157,7 +157,9 @@ def adler32_combine(first: int, second: int, second_length: int) -> int:
 def _refuse_unsupported(path: str | os.PathLike[str], images: Sequence[ImageSpec]) -> None:
     remedy = "write TIFF instead"
     if len(images) != 1:
-        raise UnsupportedError(f"PNG holds one image, not {len(images)}", path=path, remedy=remedy)
+        raise UnsupportedError(
+            f"PNG holds one image, not {len(images)}", path=path, remedy=f"{remedy}, or choose one with --page"
+        )
     spec = images[0]
     if spec.dtype not in (np.uint8, np.uint16):
         fact = f"PNG holds uint8 and uint16, not {spec.dtype}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from blurfast.errors import UnreadableError, UnsupportedError
+from blurfast.errors import MisplacedError, UnreadableError, UnsupportedError
 from blurfast.io.base import FileSink, FileSource, ImageSpec
 from blurfast.io.edits import Edits
 from blurfast.io.output_options import PNG_KEYWORDS, TIFF_KEYWORDS, OutputKeywords
@@ -16,7 +16,9 @@ from blurfast.io.page_selection import Pages, PageSelection
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+_BIG_TIFF_SUFFIXES = (".btf", ".tf2", ".tf8")
+# Not those of formats that have more than a TIFF file keeps when it is filtered, such as .ndpi, .scn, .bif and .lsm.
+_TIFF_SUFFIXES = (".tif", ".tiff", ".gtiff", ".geotiff", ".svs", ".qptiff", *_BIG_TIFF_SUFFIXES)
 _PILLOW_SUFFIXES = (".jpg", ".jpeg", ".webp", ".bmp")
 
 _NO_EDITS = Edits()
@@ -101,7 +103,7 @@ def open_sink(
     UnsupportedError
         If the suffix is of no known format, or the format cannot hold the images, or not their colours, or has no such
         option.
-    OutputExistsError, UnwritableError
+    MisplacedError, OutputExistsError, UnwritableError
         If the output cannot be created.
     """
     _refuse_options(path, unsuitable_options(path, options))
@@ -111,6 +113,8 @@ def open_sink(
         from blurfast.io.tiff_source import TiffSource
 
         tiff: dict[str, Any] = {name: value for name, value in options.items() if name in TIFF_KEYWORDS}
+        if suffix in _BIG_TIFF_SUFFIXES and tiff.get("bigtiff") in (None, "auto"):
+            tiff["bigtiff"] = "yes"
         like = source if isinstance(source, TiffSource) else None
         return TiffSink(path, images, like=like, metadata=source.metadata, edits=edits, overwrite=overwrite, **tiff)
     _refuse_colour_model(path, suffix, source)
@@ -124,10 +128,23 @@ def open_sink(
         from blurfast.io.pillow import PillowSink
 
         return PillowSink(path, images, metadata=source.metadata, overwrite=overwrite)
+    if os.path.isdir(path) or not os.path.basename(path):
+        remedy = "name a file in it, or give it as --out-dir"
+        raise MisplacedError("is a directory", path=path, remedy=remedy)
     allowed = ", ".join((*_TIFF_SUFFIXES[:2], ".png", *_PILLOW_SUFFIXES))
-    raise UnsupportedError(
-        f"no format is known for the suffix {suffix!r}", path=path, remedy=f"name the output {allowed}"
-    )
+    fact = f"no output has the suffix {suffix!r}" if suffix else "has no suffix, which would name its format"
+    raise UnsupportedError(fact, path=path, remedy=f"give an output named {allowed}")
+
+
+def is_output_name(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file's suffix names a format that is written.
+
+    Examples
+    --------
+    >>> is_output_name("slide.svs"), is_output_name("slide.ndpi")
+    (True, False)
+    """
+    return Path(path).suffix.lower() in (*_TIFF_SUFFIXES, ".png", *_PILLOW_SUFFIXES)
 
 
 def unsuitable_options(path: str | os.PathLike[str], options: Mapping[str, Any]) -> frozenset[str]:
