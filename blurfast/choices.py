@@ -20,6 +20,8 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 # Work that takes as long as starting a thread, a few times.
 _SECONDS_WORTH_A_THREAD = 0.5e-3
+# Of the fastest codec; slower ones are worth their threads all the sooner.
+_SECONDS_OF_A_CODED_BYTE = 1e-9
 
 
 class Choice(NamedTuple):
@@ -199,8 +201,9 @@ def _facts(candidate: Method, seconds: float, threads: int) -> str:
     return f"{candidate.nature}, about {seconds * 1e3:.3g} ms, {scratch} of scratch memory, error {candidate.error:.1g}"
 
 
-def choose_threads(threads: int, seconds: float) -> tuple[int, list[Choice]]:
-    """Leave threads out that would take longer to start than they save of so many seconds of work."""
+def choose_threads(threads: int, seconds: float, coded_bytes: int) -> tuple[int, list[Choice]]:
+    """Leave threads out that would take longer to start than they save of so many seconds, and of codecs' work."""
+    seconds += coded_bytes * _SECONDS_OF_A_CODED_BYTE
     worthwhile = max(1, int(seconds / _SECONDS_WORTH_A_THREAD))
     if worthwhile >= threads:
         return threads, []

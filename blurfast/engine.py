@@ -50,7 +50,7 @@ def filter_copied(plan: Plan, source: Source, sink: Sink) -> None:
     """
     assert plan.bands is not None
     store = open_store(plan, source, 0)
-    outputs = _OutputBuffers([plan])
+    outputs = _OutputBuffers(1)
     with contextlib.closing(plan.window_filter()) as window_filter:
         for window in plan.windows():
             run_all(store.read_tasks(window), plan.threads)
@@ -83,7 +83,7 @@ def filter_stream(
     counter = LossCounter()
     try:
         threads = max(plan.threads for plan in plans)
-        outputs = _OutputBuffers(plans)
+        outputs = _OutputBuffers(OUTPUT_BUFFERS)
         with _Pool(threads) as pool, _OrderedWriter(sink, pool, encoded_ahead(threads)) as writer:
             done = 0
             for image, plan in enumerate(plans):
@@ -147,21 +147,25 @@ def _in_output(window: Window, area: Window) -> Window:
 class _OutputBuffers:
     """Memory for a few windows of the output, which all images of a run share; reused once its window is written."""
 
-    def __init__(self, plans: Sequence[Plan]) -> None:
-        self._most = max(_output_bytes(plan) for plan in plans)
-        self._buffers: list[NDArray[np.uint8] | None] = [None] * OUTPUT_BUFFERS
-        self._users: list[Future[None] | None] = [None] * OUTPUT_BUFFERS
+    def __init__(self, count: int) -> None:
+        self._buffers: list[NDArray[np.uint8] | None] = [None] * count
+        self._users: list[Future[None] | None] = [None] * count
         self._turn = 0
 
     def take(self, plan: Plan, window: Window) -> Pixels:
-        """Return an array for `window`, once the window before last is written; raise what that has failed with."""
+        """Return an array for `window`, once its memory is no longer in use; raise what its user has failed with."""
         self._await_next()
         shape = (window.rows, window.columns, plan.image.channels)
         count = math.prod(shape) * plan.target_dtype.itemsize
+        return self._buffer(_output_bytes(plan))[:count].view(plan.target_dtype).reshape(shape)
+
+    def _buffer(self, size: int) -> NDArray[np.uint8]:
+        """Return the memory whose turn it is; a plan counts none that is larger than its own windows."""
         buffer = self._buffers[self._turn]
-        if buffer is None:
-            buffer = self._buffers[self._turn] = np.empty(self._most, dtype=np.uint8)
-        return buffer[:count].view(plan.target_dtype).reshape(shape)
+        if buffer is None or buffer.size != size:
+            self._buffers[self._turn] = buffer = None  # before there is another
+            self._buffers[self._turn] = buffer = np.empty(size, dtype=np.uint8)
+        return buffer
 
     def lend(self, user: Future[None]) -> None:
         """Keep the array that was taken last until `user` is done."""
@@ -173,7 +177,7 @@ class _OutputBuffers:
             self._await_next()
 
     def _await_next(self) -> None:
-        self._turn = (self._turn + 1) % OUTPUT_BUFFERS
+        self._turn = (self._turn + 1) % len(self._buffers)
         user = self._users[self._turn]
         if user is not None:
             user.result()
@@ -234,7 +238,11 @@ class _OrderedWriter:
         while encoding and not self._is_stopped:
             segment = encoding.popleft().result()
             encoding += self._pool.start(islice(waiting, self._ahead - len(encoding)))
-            self._sink.append(image, segment)
+            try:
+                self._sink.append(image, segment)
+            except BaseException:
+                self._is_stopped = True
+                raise
 
     def __enter__(self) -> _OrderedWriter:
         return self

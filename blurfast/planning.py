@@ -222,6 +222,7 @@ def plan_array(
     fft_planning: PlanningEffort = "measure",
     device_memory: int | None = None,
     written_dtype: np.dtype[Any] | None = None,
+    coded_bytes: int = 0,
 ) -> Plan:
     """Plan the filtering of an image in memory.
 
@@ -229,6 +230,8 @@ def plan_array(
     ----------
     written_dtype
         What the result is rounded to in the end, if that is not `target_dtype`; the weights are exact enough for both.
+    coded_bytes
+        What is decoded and encoded beside the filtering, by the same threads.
 
     Raises
     ------
@@ -240,11 +243,14 @@ def plan_array(
     check_options(mode, cval, backend, method, fft_planning)
     plan = _plan_array if filter.memory <= _MOST_FILTER_BYTES_KEPT else _plan_array.__wrapped__
     job = Job(filter, image, target_dtype, mode, cval, fft_planning, written_dtype)
-    return plan(job, threads, parse_backend(backend)[0], method, costs.load(), find_gpu(backend, device_memory))
+    gpu = find_gpu(backend, device_memory)
+    return plan(job, threads, parse_backend(backend)[0], method, costs.load(), gpu, coded_bytes)
 
 
 @functools.lru_cache(maxsize=64)
-def _plan_array(job: Job, threads: int, backend: str, method: str, figures: Costs, gpu: Gpu | str) -> Plan:
+def _plan_array(
+    job: Job, threads: int, backend: str, method: str, figures: Costs, gpu: Gpu | str, coded_bytes: int
+) -> Plan:
     """Plan a job; the same job comes up again and again, and planning takes as long as filtering a small image."""
     image, alpha_choices = _opacity(job.filter, job.image)
     job = job._replace(image=image)
@@ -252,7 +258,7 @@ def _plan_array(job: Job, threads: int, backend: str, method: str, figures: Cost
     operation = decision.operation
     thread_choices: list[Choice] = []
     if decision.backend == "cpu":
-        threads, thread_choices = choose_threads(threads, operation.seconds(figures))
+        threads, thread_choices = choose_threads(threads, operation.seconds(figures), coded_bytes)
     return Plan(
         job=job,
         backend=decision.backend,
@@ -325,6 +331,7 @@ def plan_stream(
         fft_planning=fft_planning,
         device_memory=resources.device_memory,
         written_dtype=None if conversion is None else conversion.target,
+        coded_bytes=image.height * image.row_bytes + target.height * target.row_bytes,
     )
     plan = replace(plan, region=region, conversion=conversion)
     available = resources.max_memory - baseline_memory - _UNPREDICTED_BYTES

@@ -110,12 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _imported(name: str) -> ModuleType:
     """Import a module for good: Python need not look for garbage in it, which takes 10 ms now and as long later."""
     if name not in sys.modules:
+        was_enabled = gc.isenabled()
         gc.disable()
         try:
             importlib.import_module(name)
         finally:
             gc.freeze()
-            gc.enable()
+            if was_enabled:
+                gc.enable()
     return sys.modules[name]
 
 

@@ -49,7 +49,7 @@ class ImageSpec:
     task_bytes
         Memory that one running task needs beside its part of the target, and beside what it returns.
     encoded_bytes
-        Memory of what a task that encodes returns, at most.
+        Memory of what a task that encodes returns, unless it grows: noise does, by up to a third.
     held_bytes
         Memory that is occupied until the image is complete.
     alpha

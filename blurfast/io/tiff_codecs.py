@@ -119,7 +119,8 @@ def _zstd_scratch(level: int | None) -> Scratch:
 
 
 def _lzma_scratch(level: int | None) -> Scratch:
-    return Scratch(16 * MEGABYTE, 12) if level is None or level < 7 else Scratch(26 * MEGABYTE, 21)
+    base = 17 if level is None or level < 7 else 34 if level == 7 else 67
+    return Scratch(base * MEGABYTE, 10.5)
 
 
 def _webp_scratch(level: int | None) -> Scratch:

@@ -28,7 +28,6 @@ from blurfast.io.tiff_tags import GDAL_NODATA, IFD, LONG, NATIVE_ORDER, ByteLayo
 from blurfast.pixels import Pixels, Window
 
 _TASK_BYTES = 1 << 18
-_BAND_BYTES = 1 << 23
 # What a level takes over of its image's tags, beside those of the layout.
 _LEVEL_TAGS = tiff_tags.YCBCR_TAGS | {GDAL_NODATA}
 
@@ -239,14 +238,16 @@ class ImageWriter:
         if self._pyramid is None:
             spec = layout.image_spec(Grain(rows, columns), self._page.task_bytes)
             return replace(spec, encoded_bytes=self._page.encoded_bytes)
-        # A task for a level holds the pixels of a tile, too.
-        of_levels = [level.layout.segment_bytes + level.task_bytes for level in self._page.levels.values()]
-        rows = lcm(2, rows)  # pixels are averaged in pairs of rows
-        # Encoded tiles wait until the segments before them are written; all levels together have a third of the pixels.
-        waiting = min(layout.height * layout.row_bytes // 3, max(_BAND_BYTES, rows * layout.row_bytes))
-        spec = layout.image_spec(Grain(rows, columns), max(self._page.task_bytes, *of_levels))
-        held = self._pyramid.held_bytes + waiting
-        return replace(spec, encoded_bytes=self._page.encoded_bytes, held_bytes=held)
+        levels = self._page.levels.values()
+        # A task for a level holds the pixels of a tile, too, and may complete tiles of two levels, rarely of more.
+        task_bytes = [level.layout.segment_bytes + level.task_bytes for level in levels]
+        encoded_bytes = [2 * level.encoded_bytes for level in levels]
+        spec = layout.image_spec(Grain(lcm(2, rows), columns), max(self._page.task_bytes, *task_bytes))
+        return replace(
+            spec,  # of even height, since pixels are averaged in pairs of rows
+            encoded_bytes=max(self._page.encoded_bytes, *encoded_bytes),
+            held_bytes=self._pyramid.held_bytes,
+        )
 
     @property
     def kernels(self) -> list[Kernel]:

@@ -106,27 +106,35 @@ class RawRowReader:
         """Return tasks that fill `target`."""
         rows = self._format.band_rows
         return [
-            partial(self._read, plane, window.row_start + start, target[start : start + rows])
+            partial(self._read, plane, window.row_start + start, window.column_start, target[start : start + rows])
             for start in range(0, window.rows, rows)
         ]
 
-    def _read(self, plane: int, first_row: int, target: Pixels) -> None:
+    def _read(self, plane: int, first_row: int, first_column: int, target: Pixels) -> None:
         filled = 0
         while filled < len(target):
             offset, rows = self._run(plane, first_row + filled, len(target) - filled)
-            self._read_run(offset, target[filled : filled + rows])
+            self._read_run(offset, first_column, target[filled : filled + rows])
             filled += rows
 
-    def _read_run(self, offset: int | None, target: Pixels) -> None:
+    def _read_run(self, offset: int | None, first_column: int, target: Pixels) -> None:
         if offset is None:
             target[...] = self._fill
         elif not self._format.has_plain_pixels:
             data = self._file.read(offset, len(target) * self._format.row_bytes)
-            target[...] = self._format.pixels(data, len(target))
+            target[...] = self._format.pixels(data, len(target))[:, first_column : first_column + target.shape[1]]
         else:
-            self._file.read_rows(offset, target)
+            self._read_plain(offset, first_column, target)
             if self._format.is_swapped:
                 target.byteswap(inplace=True)
+
+    def _read_plain(self, offset: int, first_column: int, target: Pixels) -> None:
+        if target.shape[1] == self.spec.width:
+            self._file.read_rows(offset, target)
+            return
+        offset += first_column * target.shape[2] * target.itemsize
+        for row in range(len(target)):
+            self._file.read_rows(offset + row * self._format.row_bytes, target[row : row + 1])
 
     def _run(self, plane: int, row: int, most_rows: int) -> tuple[int | None, int]:
         """Return where `row` lies in the file, and how many rows follow it there without a gap."""
