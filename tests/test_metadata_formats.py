@@ -21,6 +21,7 @@ from blurfast.io.photoshop import updated_resources
 from blurfast.io.shared_tags import text_tag
 from tests.cli_runs import run
 from tests.metadata_corpus import DROPPED_CHUNKS, IPTC, MAKER_NOTE, PREVIEW, RESOURCES, XMP, exif_of_photo, resource
+from tests.png_files import SMALL, chunk, png
 from tests.tiff_corpus import noise
 
 PAGE = Path(__file__).parent.parent / "docs" / "metadata.md"
@@ -390,3 +391,12 @@ def test_large_resources_are_split(tmp_path: Path) -> None:
     filter_file(tmp_path / "out.jpg", tmp_path / "back.tif", Gaussian(1))
     with Image.open(tmp_path / "back.tif") as image:
         assert bytes(image.tag_v2[34377]) == large
+
+
+def test_damaged_chunks_are_left_out_with_a_notice(tmp_path: Path) -> None:
+    chunks = chunk(b"iTXt", b"key\0\0") + chunk(b"tEXt", b"Title\0kept")
+    (tmp_path / "in.png").write_bytes(png(SMALL, before=chunks))
+    report = filter_file(tmp_path / "in.png", tmp_path / "out.tif", Gaussian(1))
+    assert report.notices == ("metadata that are not kept in TIFF: iTXt (damaged)",)
+    with tifffile.TiffFile(tmp_path / "out.tif") as tiff:
+        assert tiff.pages.first.tags["DocumentName"].value == "kept"

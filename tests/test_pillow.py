@@ -8,6 +8,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,7 +37,7 @@ def read(path: Path) -> np.ndarray:
     source = PillowSource(path)
     (spec,) = source.images
     assert spec.grain == Grain(spec.height, spec.width)
-    assert not spec.sequential
+    assert spec.sequential
     pixels = np.zeros((spec.height, spec.width + 2, spec.channels), spec.dtype)
     (task,) = source.read_tasks(0, Window(0, spec.height, 0, spec.width), pixels[:, : spec.width])
     task()
@@ -222,6 +223,22 @@ def test_missing_empty_and_foreign_files(tmp_path):
         (tmp_path / "a.jpg").write_bytes(content)
         with pytest.raises(UnreadableError, match="not an image of a known format"):
             PillowSource(tmp_path / "a.jpg")
+
+
+def test_rare_kinds_of_bmp_are_not_called_damaged(tmp_path):
+    image_of(scene(8, 8, 3)).save(tmp_path / "a.bmp")
+    data = bytearray((tmp_path / "a.bmp").read_bytes())
+    data[30] = 4  # the compression: JPEG data
+    (tmp_path / "a.bmp").write_bytes(data)
+    with pytest.raises(UnsupportedError, match="a kind of BMP that is not read; save it as PNG or TIFF"):
+        PillowSource(tmp_path / "a.bmp")
+
+
+def test_rare_kinds_of_jpeg_are_named(tmp_path):
+    pixels = scene(20, 30, 1)[:, :, 0].astype(np.uint16) << 8
+    (tmp_path / "a.jpg").write_bytes(imagecodecs.jpeg_encode(pixels, lossless=True, bitspersample=16))
+    with pytest.raises(UnreadableError, match=r"a rare kind of JPEG \(.*more than 8 bits\).*convert it to TIFF or PNG"):
+        PillowSource(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.bmp", "a.webp", "a.gif"])

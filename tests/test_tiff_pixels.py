@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -138,6 +139,62 @@ def test_jpeg_of_12_bits_becomes_deflate_with_a_notice(path: Path) -> None:
     assert np.abs(decoded.astype(int) - smooth).max() < 50
     notices = assert_filtered(path, [decoded])
     assert notices[1] == "jpeg cannot hold the result: deflate compression is used"
+
+
+def test_lossless_jpeg_of_16_bits_becomes_deflate_with_a_notice(path: Path) -> None:
+    pixels = noise((HEIGHT, WIDTH), 65535).astype("uint16")
+    encoded = imagecodecs.jpeg_encode(pixels, lossless=True, bitspersample=16)
+    page = strip_page(pixels, 16, MINISBLACK, rows=HEIGHT, more={259: ("H", [7])})
+    write_by_hand(path, page._replace(segments=[encoded]))
+    assert assert_filtered(path, [pixels]) == ("jpeg cannot hold the result: deflate compression is used",)
+
+
+def test_compressions_that_are_not_written_become_deflate_with_a_notice(path: Path) -> None:
+    pixels = noise((HEIGHT, WIDTH))
+    tifffile.imwrite(path, pixels, compression="lerc", metadata=None)
+    assert assert_filtered(path, [pixels]) == ("lerc cannot be written: deflate compression is used",)
+    assert assert_filtered(path, [pixels], compression="lzw") == ()
+
+
+@pytest.mark.parametrize("length", ["all", "headers", "nothing"])
+@pytest.mark.parametrize("missing_bytes", [0, 300])
+def test_old_jpeg_with_its_headers_before_its_strip(path: Path, length: str, missing_bytes: int) -> None:
+    """As scanners of the 1990s write it: the strip has only what follows the headers, and sometimes not all of that."""
+    pixels = noise((HEIGHT, WIDTH))
+    encoded = imagecodecs.jpeg_encode(pixels, 100)
+    headers = encoded.index(b"\xff\xda")
+    lengths = {"all": [len(encoded)], "headers": [headers], "nothing": []}[length]
+    more = {259: ("H", [6]), 512: ("H", [1]), 513: ("I", [8]), **({514: ("I", lengths)} if lengths else {})}
+    page = strip_page(pixels, 8, MINISBLACK, rows=HEIGHT, more=more)
+    write_by_hand(path, page._replace(segments=[encoded]))
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tags = tiff.pages.first.tags
+        tags["StripOffsets"].overwrite([8 + headers])
+        tags["StripByteCounts"].overwrite([len(encoded) - headers - (missing_bytes if length == "all" else 0)])
+    assert_filtered(path, [imagecodecs.jpeg_decode(encoded)], compression="none")
+
+
+def test_old_jpeg_with_tables_elsewhere_is_refused(path: Path) -> None:
+    encoded = imagecodecs.jpeg_encode(noise((HEIGHT, WIDTH)))
+    page = strip_page(noise((HEIGHT, WIDTH)), 8, MINISBLACK, rows=HEIGHT, more={259: ("H", [6])})
+    write_by_hand(path, page._replace(segments=[encoded[encoded.index(b"\xff\xda") :]]))
+    with pytest.raises(UnsupportedError, match=r"page 0 has JPEG compression of the old kind.*tiffcp"):
+        TiffSource(path)
+
+
+def test_strips_that_claim_too_many_bytes(path: Path) -> None:
+    pixels = noise((HEIGHT, WIDTH))
+    tifffile.imwrite(path, pixels, rowsperstrip=HEIGHT, metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags["StripByteCounts"].overwrite([10**8])
+    assert assert_filtered(path, [pixels]) == ()
+
+
+def test_directories_that_make_no_sense(path: Path) -> None:
+    path.write_bytes(struct.pack("<2sHIH", b"II", 42, 8, 9999) + bytes(100))
+    with pytest.raises(UnreadableError) as caught:
+        TiffSource(path)
+    assert caught.value.fact == "is not a TIFF file, or one whose directories are damaged"
 
 
 def test_jpeg_of_cmyk_stays_so_with_a_notice(path: Path) -> None:

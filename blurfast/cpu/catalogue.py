@@ -57,4 +57,4 @@ def all_kernels() -> list[Kernel]:
     levels = [Kernel("halving", "halve", pixel, "float64") for pixel in _IN_FILES]
     conversions = [Kernel("conversion", "convert", pixel, sum_type) for pixel in _IN_FILES for sum_type in sums[pixel]]
     png = [Kernel("png", function, "uint8", "uint8") for function in _PNG_FUNCTIONS]
-    return [*filters, *levels, *conversions, *png]
+    return [*filters, *levels, *conversions, *png, Kernel("lzw", "check", "uint8", "uint8")]

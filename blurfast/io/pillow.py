@@ -41,6 +41,11 @@ _DAMAGE = (
 # JPEG spends at least a bit on each block of 8 x 8.
 _MOST_PIXELS_PER_BYTE = {"BMP": 8, "PPM": 8, "QOI": 62, "TGA": 128, "JPEG": 512}
 
+_UNSUPPORTED_BMP = "Unsupported BMP"
+"""What Pillow says of valid files that it does not read."""
+
+_JPEG_START = b"\xff\xd8\xff"
+
 _BMP_RUN_LENGTHS = (1, 2)  # compressions in which empty rows take no room
 
 _open_lock = threading.Lock()
@@ -282,8 +287,21 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             if error.filename is None:
                 fact, remedy = "cannot be read", "check the disk"
             raise UnreadableError(f"{fact} ({error.strerror})", path=path, remedy=remedy) from error
-        fact = "the file ends before the image is complete" if _is_cut_off(path, error) else f"is damaged ({error})"
-        raise UnreadableError(fact, path=path, remedy="get an intact copy") from error
+        if _UNSUPPORTED_BMP in str(error):
+            fact, remedy = "is of a kind of BMP that is not read", "save it as PNG or TIFF"
+            raise UnsupportedError(fact, path=path, remedy=remedy) from error
+        if _is_cut_off(path, error):
+            fact = "the file ends before the image is complete"
+            raise UnreadableError(fact, path=path, remedy="get an intact copy") from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UnreadableError:
+    """Return the error for a file that Pillow takes for damaged, as it does with JPEG files that it cannot decode."""
+    if not _first_bytes(path).startswith(_JPEG_START):
+        return UnreadableError("is damaged", path=path, remedy="get an intact copy")
+    fact = "is damaged, or a rare kind of JPEG (with arithmetic coding, or more than 8 bits)"
+    return UnreadableError(fact, path=path, remedy="get an intact copy, or convert it to TIFF or PNG")
 
 
 def _unidentified(path: Path) -> UnreadableError:
@@ -292,6 +310,8 @@ def _unidentified(path: Path) -> UnreadableError:
     if len(start) < len(SIGNATURE):
         fact = f"holds no image in its {len(start)} byte{'s' * (len(start) != 1)}"
         return UnreadableError(fact, path=path, remedy="get an intact copy")
+    if start.startswith(_JPEG_START):
+        return _damaged(path)
     if is_changed_as_text(start):
         fact = "is a PNG file that was changed in text mode"
         return UnreadableError(fact, path=path, remedy="copy the original again, in binary mode")
@@ -371,6 +391,7 @@ def _spec(image: Image.Image, mode: str) -> ImageSpec:
         channels=layout.channels,
         dtype=np.dtype(layout.dtype),
         grain=Grain(image.height, image.width),
+        sequential=True,
         task_bytes=image.width * image.height * (decoded_bytes + converted_bytes) + 2 * _STRIP_BYTES,
         alpha=layout.channels - 1 if layout.has_alpha else None,
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from blurfast.io.exif import updated_exif, with_tags
 from blurfast.io.metadata import Metadata, loss_notices
-from blurfast.io.png_chunks import LARGEST_DIMENSION, LARGEST_KEPT, PALETTE, Chunk, Header, damaged
+from blurfast.io.png_chunks import LARGEST_DIMENSION, LARGEST_KEPT, PALETTE, Chunk, Header
 from blurfast.io.shared_tags import exif_resolution
 
 _XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -49,34 +48,36 @@ def dropped_notices(chunk_types: Iterable[bytes], header: Header) -> list[str]:
     return [f"chunks that are not true of the result are not kept: {names}"] if names else []
 
 
-def metadata_of(chunks: Iterable[Chunk], path: Path) -> Metadata:
-    """Return what the chunks say in terms that other formats share."""
+def metadata_of(chunks: Iterable[Chunk]) -> Metadata:
+    """Return what the chunks say in terms that other formats share; damaged ones are named among what is not kept."""
     resolution, icc_profile, exif, xmp, text = None, None, None, None, {}
     others: dict[bytes, None] = {}
-    text_size = 0
+    damaged: dict[str, None] = {}
+    room = LARGEST_KEPT
     for chunk in chunks:
         try:
             if chunk.type == b"pHYs":
                 resolution = _parse_resolution(chunk.data)
                 others |= {b"pHYs": None} if resolution is None else {}
             elif chunk.type == b"iCCP":
-                icc_profile = _inflate(chunk.data.split(b"\0", 1)[1][1:])
+                icc_profile = _inflate(chunk.data.split(b"\0", 1)[1][1:], room)
             elif chunk.type == b"eXIf":
                 exif = chunk.data
             elif chunk.type in (b"tEXt", b"zTXt", b"iTXt"):
-                keyword, value = _parse_text(chunk, LARGEST_KEPT - text_size)
+                keyword, value = _parse_text(chunk, room)
                 text[keyword] = value
-                text_size += len(value)
+                room -= len(value)
             else:
                 others[chunk.type] = None
-        except (zlib.error, struct.error, ValueError, IndexError) as error:
-            raise damaged(f"its {chunk.type.decode()} chunk is damaged", path) from error
+        except (zlib.error, struct.error, ValueError, IndexError):
+            damaged[f"{chunk.type.decode()} (damaged)"] = None
+            room //= 2  # or many of them could each unpack to all that there is room for
     if icc_profile is not None:
         others = {chunk_type: None for chunk_type in others if chunk_type not in _REPLACED_BY_PROFILE}
     if _XMP_KEYWORD in text:
         xmp = text.pop(_XMP_KEYWORD).encode()
     resolution = resolution or exif_resolution(exif)
-    names = tuple(chunk_type.decode() for chunk_type in others)
+    names = (*(chunk_type.decode() for chunk_type in others), *damaged)
     return Metadata(resolution, icc_profile, exif, text, xmp=xmp, others=names)
 
 
@@ -131,7 +132,7 @@ def _text_chunks(text: Mapping[str, str]) -> list[Chunk]:
     return chunks
 
 
-def _inflate(data: bytes, most_bytes: int = LARGEST_KEPT) -> bytes:
+def _inflate(data: bytes, most_bytes: int) -> bytes:
     inflater = zlib.decompressobj()
     inflated = inflater.decompress(data, max(most_bytes, 1))  # 0 would be no limit
     if not inflater.eof:

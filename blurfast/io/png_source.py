@@ -95,7 +95,7 @@ class PngSource:
     @functools.cached_property
     def metadata(self) -> Metadata:
         """Resolution, colour profile, Exif and texts."""
-        return metadata_of(self.chunks, self.path)
+        return metadata_of(self.chunks)
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -183,7 +183,7 @@ def _spec(header: Header, samples: Samples) -> ImageSpec:
         channels=samples.channels,
         dtype=samples.dtype,
         grain=Grain(header.height if header.interlaced else 1, header.width),
-        sequential=not header.interlaced,
+        sequential=True,
         task_bytes=max(band_bytes, 2 * _BAND_BYTES) + row_above + 2 * READ_BYTES,  # a piece is kept with its rest
         alpha=samples.alpha,
     )

@@ -20,6 +20,7 @@ from blurfast.io.tiff_tags import LONG, RATIONAL, SHORT, ByteLayout, Tag
 
 UNASSOCIATED_ALPHA = 2
 NO_COMPRESSION = 1
+LZW_COMPRESSION = 5
 DEFLATE_COMPRESSIONS = frozenset({8, 32946, 50013})
 FAX_COMPRESSIONS = frozenset({2, 3, 4})
 JPEG_COMPRESSIONS = frozenset({6, 7, 33007, 34892})

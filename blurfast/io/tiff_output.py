@@ -44,8 +44,8 @@ class OutputPage(NamedTuple):
         Of its pixels.
     codec, level
         Name of the codec, and what it is told.
-    stand_in_for
-        The input's compression, where the output cannot have it.
+    obstacle
+        Why the output does not have the input's compression; None where it has, or another one is asked for.
     levels
         Its smaller versions, a thumbnail among them.
     thumbnail
@@ -55,7 +55,7 @@ class OutputPage(NamedTuple):
     layout: PageLayout
     codec: str
     level: int | None = None
-    stand_in_for: str | None = None
+    obstacle: str | None = None
     levels: PageLevels = PageLevels()
     thumbnail: int | None = None
 
@@ -184,12 +184,14 @@ def output_page(layout: PageLayout, options: TiffOptions, page_number: int, path
     """
     own_codec = CODEC_OF_TAG.get(layout.compression)
     codec_name, level = options.compression or (own_codec, None)
-    stand_in_for = None
-    obstacle = _obstacle(codec_name, layout)
-    if obstacle and options.compression is None and layout.stored is not None:  # it could hold what was stored
+    obstacle_to_own = None
+    obstacle = None if codec_name is None else _obstacle(codec_name, layout)
+    if codec_name is None or (obstacle and options.compression is None):
+        is_unknown = codec_name is None and layout.stored is None
+        name = tifffile.COMPRESSION(layout.compression).name.lower()
+        obstacle_to_own = f"{name} {'cannot be written' if is_unknown else 'cannot hold the result'}"
         codec_name, obstacle = _STAND_IN, None
-        stand_in_for = tifffile.COMPRESSION(layout.compression).name.lower()
-    if obstacle or codec_name is None:
+    if obstacle:
         raise UnsupportedError(f"page {page_number}: {obstacle}", path=path, remedy=_REMEDY)
     codec = CODECS[codec_name]
     keeps_codec = codec_name == own_codec and layout.stored is None
@@ -198,13 +200,11 @@ def output_page(layout: PageLayout, options: TiffOptions, page_number: int, path
     if max(layout.segment) > codec.greatest_side:
         fact = f"page {page_number}: {codec_name} cannot hold more than {codec.greatest_side} columns"
         raise UnsupportedError(fact, path=path, remedy=_REMEDY)
-    return OutputPage(layout, codec_name, level, stand_in_for)
+    return OutputPage(layout, codec_name, level, obstacle_to_own)
 
 
-def _obstacle(name: str | None, layout: PageLayout) -> str | None:
+def _obstacle(name: str, layout: PageLayout) -> str | None:
     """Return why a codec cannot hold the pixels; None if it can."""
-    if name is None:
-        return f"compression {layout.compression} of the input cannot be written"
     codec = CODECS[name]
     if codec.dtypes and layout.dtype.name not in codec.dtypes:
         return f"{name} cannot hold {layout.dtype} samples"

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -20,7 +21,14 @@ from blurfast.io.base import Grain, ImageSpec
 from blurfast.io.codestreams import declared_samples
 from blurfast.io.positioned import PositionedFile
 from blurfast.io.tiff_codecs import decoding_bytes
-from blurfast.io.tiff_layout import DEFLATE_COMPRESSIONS, FAX_COMPRESSIONS, NO_COMPRESSION, PageLayout
+from blurfast.io.tiff_layout import (
+    DEFLATE_COMPRESSIONS,
+    FAX_COMPRESSIONS,
+    LZW_COMPRESSION,
+    NO_COMPRESSION,
+    PageLayout,
+)
+from blurfast.io.tiff_lzw import is_safe
 from blurfast.io.tiff_rows import InflatingRowReader, RawRowReader, RowFormat
 from blurfast.io.tiff_segments import SegmentTable, segment_table
 from blurfast.io.tiff_tags import GDAL_NODATA, NATIVE_ORDER
@@ -107,7 +115,7 @@ class SegmentReader:
         self.spec = layout.image_spec(Grain(rows, columns), task_bytes)
         self._layout = layout
         self._page_number = page.index
-        self._lzw_top_bit = {5: 0x80 if page.fillorder == 1 else 0x01}.get(layout.compression)
+        self._has_lowest_bits_first = page.fillorder == 2
         # Some encoders pad segments, or leave out an alpha channel that is opaque.
         self._most_samples = _PADDING_SAMPLES + 2 * rows * columns * max(layout.channels, 3)
         self._table = table
@@ -170,19 +178,28 @@ class SegmentReader:
             fact = f"page {self._page_number} needs a codec that imagecodecs was built without"
             raise UnsupportedError(fact, path=self._file.path, remedy="save it with another compression") from error
         except DAMAGE as error:
-            raise self._damaged(segment, f"cannot be decoded ({error})") from error
+            raise self._damaged(segment, "cannot be decoded") from error
         assert decoded is not None  # which it is only for segments that are not stored
         samples: Pixels = decoded[0]
         return samples.astype(bool) if self._layout.compression in FAX_COMPRESSIONS else samples
 
     def _refuse_dangerous(self, segment: int, encoded: bytearray) -> None:
         """Refuse what would crash a decoder, or have it fill the memory."""
-        # Without the clear code that starts its table, imagecodecs' LZW decoder can crash the process.
-        if (top_bit := self._lzw_top_bit) and (len(encoded) < 2 or encoded[0] != top_bit or encoded[1] & top_bit):
-            raise self._damaged(segment, "does not start as LZW data do")
+        if self._layout.compression == LZW_COMPRESSION:
+            self._refuse_dangerous_lzw(segment, encoded)
         declared = declared_samples(self._layout.compression, encoded)
         if declared is not None and declared > self._most_samples:
             raise self._damaged(segment, f"declares {declared} samples, more than there can be")
+
+    def _refuse_dangerous_lzw(self, segment: int, encoded: bytearray) -> None:
+        data = np.frombuffer(encoded, np.uint8)
+        if self._has_lowest_bits_first:
+            data = imagecodecs.bitorder_decode(data)
+        elif len(data) > 1 and data[0] == 0 and data[1] & 1:
+            fact = f"page {self._page_number} has LZW compression as it was before TIFF 5.0"
+            raise UnsupportedError(fact, path=self._file.path, remedy="convert it with 'tiffcp -c zip', or to PNG")
+        if not is_safe(data):
+            raise self._damaged(segment, "holds no valid LZW data")
 
     def _damaged(self, segment: int, fact: str) -> UnreadableError:
         where = f"segment {segment} of page {self._page_number}"

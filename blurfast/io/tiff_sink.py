@@ -158,8 +158,8 @@ class TiffSink:
     def _note_compressions(self, outputs: Sequence[OutputPage], options: TiffOptions) -> None:
         notices = []
         for output in outputs:
-            if output.stand_in_for is not None:
-                notices.append(f"{output.stand_in_for} cannot hold the result: {output.codec} compression is used")
+            if output.obstacle is not None:
+                notices.append(f"{output.obstacle}: {output.codec} compression is used")
             elif options.compression is None and output.codec == "jpeg":
                 notices.append(f"jpeg is lossy: encoded once more, with quality {JPEG_QUALITY}")
             elif options.compression is None and CODECS[output.codec].is_image:

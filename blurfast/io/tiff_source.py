@@ -24,9 +24,10 @@ from blurfast.io.positioned import PositionedFile
 from blurfast.io.tiff_copies import CopiedTags, copied_tags
 from blurfast.io.tiff_directories import DirectoryReader
 from blurfast.io.tiff_frames import FrameStack
-from blurfast.io.tiff_layout import PageLayout, page_layout
+from blurfast.io.tiff_layout import LZW_COMPRESSION, PageLayout, page_layout
 from blurfast.io.tiff_levels import is_cog
 from blurfast.io.tiff_limits import check_directories
+from blurfast.io.tiff_lzw import LZW_CHECK
 from blurfast.io.tiff_pages import choose_pages
 from blurfast.io.tiff_readers import DAMAGE, PageReader, page_reader
 from blurfast.io.tiff_tags import ByteLayout, Tag
@@ -88,7 +89,6 @@ class TiffSource:
         self.path = os.fspath(path)
         self.file_name = os.path.basename(self.path)
         self.notices: list[str] = []
-        self.kernels: list[Kernel] = []
         self.pages: list[PageLayout] = []
         self.page_numbers: list[int] = []
         self._planes: list[tuple[PageReader, int]] = []
@@ -174,8 +174,13 @@ class TiffSource:
         """Return the tags of a page that can outlive a filter, in the byte order of the file."""
         return self._tags[page]
 
+    @property
+    def kernels(self) -> list[Kernel]:
+        """What its tasks run."""
+        return [LZW_CHECK] * any(layout.compression == LZW_COMPRESSION for layout in self.pages)
+
     def read_tasks(self, image: int, window: Window, target: Pixels) -> list[Callable[[], None]]:
-        """Return tasks that together fill `target` with the pixels of `window`, whole segments of image `image`."""
+        """Return tasks that together fill `target` with the pixels of `window`, a part of image `image`."""
         reader, plane = self._planes[image]
         return reader.tasks(plane, window, target)
 
@@ -193,5 +198,5 @@ def _damage_reported(path: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.strerror is not None:
             fact = f"cannot be read ({error.strerror})"
             raise UnreadableError(fact, path=path, remedy="check the disk") from error
-        fact = f"is not a TIFF file, or a damaged one ({error})"
-        raise UnreadableError(fact, path=path, remedy="check where it comes from") from error
+        fact = "is not a TIFF file, or one whose directories are damaged"
+        raise UnreadableError(fact, path=path, remedy="get an intact copy") from error
