@@ -322,7 +322,7 @@ def test_a_signal_ends_jobs_whose_kernels_run_on(tmp_path: Path, number: str, st
     asked = time.monotonic()
     _, stderr = process.communicate(timeout=60)
     assert time.monotonic() - asked < 5
-    summary, last_line = stderr.splitlines()
+    *_, summary, last_line = stderr.splitlines()  # kernels may have been compiled before
     assert (process.returncode, last_line) == (status, f"blurfast: {reason}")
     assert summary.startswith("3 files: 0 done, 3 not done, in ")
     assert os.listdir(tmp_path / "out") == []
